@@ -1,0 +1,222 @@
+"""VapSR: efficient super-resolution with vast-receptive-field pixel attention.
+
+Source: Zhou et al., "Efficient Image Super-Resolution using Vast-Receptive-Field Attention",
+ECCV 2022 workshops, arXiv:2210.05960. Tensor names are those of the published checkpoints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..spec import ModelSpec
+from . import Architecture, PublishedWeights, StateDict, Variant, count_indices
+
+LEAKY_SLOPE = 0.1
+# A VAB reaches 2 pixels through its 5×5 and 2·3 through its 5×5 of dilation 3.
+BLOCK_RADIUS = 2 + 2 * 3
+
+
+@dataclass(frozen=True)
+class VapSRConfig:
+    """Hyper-parameters, all of which can be read off the tensors of a checkpoint.
+
+    Attributes:
+        scale: 2, 3 or 4.
+        num_feat: Channels C of the trunk.
+        num_block: Number of attention blocks.
+        d_atten: Channels A inside an attention block.
+        conv_groups: Groups of the convolution that ends the trunk.
+        upsampler_feat: Channels after the first upsampler convolution.
+    """
+
+    scale: int
+    num_feat: int = 48
+    num_block: int = 21
+    d_atten: int = 64
+    conv_groups: int = 1
+    upsampler_feat: int = 64
+
+
+class LargeKernelAttention(nn.Module):
+    """Pixel attention with a 17-pixel reach: x · DWd(DW(PW(x))), shapes N×A×H×W throughout."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.pointwise = nn.Conv2d(channels, channels, 1)
+        self.depthwise = nn.Conv2d(channels, channels, 5, padding=2, groups=channels)
+        self.depthwise_dilated = nn.Conv2d(
+            channels, channels, 5, padding=6, groups=channels, dilation=3
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``x`` weighted pixel by pixel."""
+        attention: Tensor = self.depthwise_dilated(self.depthwise(self.pointwise(x)))
+        return x * attention
+
+
+class AttentionBlock(nn.Module):
+    """VAB: 1×1 up to A channels, GELU, attention, 1×1 back to C, residual, pixel norm."""
+
+    def __init__(self, channels: int, attention_channels: int) -> None:
+        super().__init__()
+        self.proj_1 = nn.Conv2d(channels, attention_channels, 1)
+        self.atten_branch = LargeKernelAttention(attention_channels)
+        self.proj_2 = nn.Conv2d(attention_channels, channels, 1)
+        self.pixel_norm = nn.LayerNorm(channels)
+        # The published initialisation: a small gain keeps 21 stacked attentions stable.
+        nn.init.constant_(self.pixel_norm.weight, 0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map N×C×H×W to the same shape."""
+        y = self.proj_2(self.atten_branch(F.gelu(self.proj_1(x)))) + x
+        # Pixel normalisation is LayerNorm over the channels of each pixel.
+        normed: Tensor = self.pixel_norm(y.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return normed
+
+
+class VapSR(nn.Module):
+    """The network: N×3×H×W in [0, 1] to N×3×(sH)×(sW), not clamped."""
+
+    def __init__(self, config: VapSRConfig) -> None:
+        super().__init__()
+        c, s, up = config.num_feat, config.scale, config.upsampler_feat
+        self.config = config
+        self.conv_first = nn.Conv2d(3, c, 3, padding=1)
+        self.body = nn.Sequential(
+            *(AttentionBlock(c, config.d_atten) for _ in range(config.num_block))
+        )
+        self.conv_body = nn.Conv2d(c, c, 3, padding=1, groups=config.conv_groups)
+        if s == 4:  # two steps of ×2; indices 1, 2 and 4 hold no tensors
+            self.upsampler = nn.Sequential(
+                nn.Conv2d(c, up, 3, padding=1),
+                nn.PixelShuffle(2),
+                nn.LeakyReLU(LEAKY_SLOPE),
+                nn.Conv2d(up // 4, 12, 3, padding=1),
+                nn.PixelShuffle(2),
+            )
+        else:  # one step
+            self.upsampler = nn.Sequential(
+                nn.Conv2d(c, up, 3, padding=1),
+                nn.LeakyReLU(LEAKY_SLOPE),
+                nn.Conv2d(up, 3 * s * s, 3, padding=1),
+                nn.PixelShuffle(s),
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Upscale ``x``."""
+        shallow = self.conv_first(x)
+        deep = self.conv_body(self.body(shallow)) + shallow
+        upscaled: Tensor = self.upsampler(deep)
+        return upscaled
+
+
+def rename_legacy(name: str) -> str:
+    """Map the tensor names of the first public VapSR checkpoints to the later ones."""
+    return name.replace("spatial_gating_unit", "atten_branch")
+
+
+def detect(state: StateDict) -> VapSRConfig | None:
+    """Read the hyper-parameters off a state dict, or None where it is no VapSR.
+
+    Args:
+        state: Tensor name to tensor, wrappers and prefixes already stripped.
+    """
+    required = ("conv_first.weight", "body.0.atten_branch.depthwise_dilated.weight",
+                "body.0.pixel_norm.weight", "conv_body.weight", "upsampler.0.weight")
+    if any(name not in state for name in required):
+        return None
+    num_feat = state["conv_first.weight"].shape[0]
+    if "upsampler.3.weight" in state:
+        scale = 4
+    elif "upsampler.2.weight" in state:
+        scale = round((state["upsampler.2.weight"].shape[0] / 3) ** 0.5)
+    else:
+        return None
+    groups, remainder = divmod(num_feat, max(state["conv_body.weight"].shape[1], 1))
+    if scale not in (2, 3, 4) or remainder:
+        return None
+    return VapSRConfig(
+        scale=scale,
+        num_feat=num_feat,
+        num_block=count_indices(state, "body"),
+        d_atten=state["body.0.atten_branch.depthwise_dilated.weight"].shape[0],
+        conv_groups=groups,
+        upsampler_feat=state["upsampler.0.weight"].shape[0],
+    )
+
+
+def describe(config: VapSRConfig) -> ModelSpec:
+    """State what deployment must know about a VapSR of this configuration."""
+    # Through the 3×3 convolutions at the input resolution, plus the upsampler's second
+    # one, which for ×4 works at twice that resolution and so adds half a pixel.
+    upsampler = 2
+    return ModelSpec(
+        architecture="vapsr",
+        variant=variant_name(config),
+        scale=config.scale,
+        receptive_radius=1 + BLOCK_RADIUS * config.num_block + 1 + upsampler,
+        config=asdict(config),
+    )
+
+
+def variant_name(config: VapSRConfig) -> str:
+    """Name the published variant of this shape, or ``vapsr-custom-xS``."""
+    for variant in VARIANTS:
+        if variant.config == config:
+            return variant.name
+    return f"vapsr-custom-x{config.scale}"
+
+
+_SMALL = {"num_feat": 32, "num_block": 11, "d_atten": 64, "conv_groups": 2}
+_SOURCE = "https://raw.githubusercontent.com/zhoumumu/VapSR/404c584/"
+
+
+def _published(file: str, sha256: str) -> PublishedWeights:
+    return PublishedWeights(_SOURCE + file, sha256, licence="none stated by the authors")
+
+
+VARIANTS = (
+    Variant(
+        "vapsr-x4", 4, VapSRConfig(4), 342_220,
+        _published(
+            "VapSR_X4.pth",
+            "fa6b84a174d8994eaaaa38156c9d751109b27c833bceeeb6018523e4d8a48ea0",
+        ),
+    ),
+    Variant(
+        "vapsr-x3", 3, VapSRConfig(3, num_block=20, upsampler_feat=56), 336_811,
+        _published(
+            "VapSR_X3.pth",
+            "5c0052ea719174ea43e55f337655196fa1564ba2e0b04c3220a1312a18405a09",
+        ),
+    ),
+    Variant(
+        "vapsr-x2", 2, VapSRConfig(2, num_block=20, upsampler_feat=56), 329_236,
+        _published(
+            "VapSR_X2.pth",
+            "6cbe6af3c18c16c8a2c9b83f484761693884f972e29a4a20e84f64b84d0a10cc",
+        ),
+    ),
+    Variant(
+        "vapsr-s-x4", 4, VapSRConfig(4, **_SMALL), 154_956,
+        _published(
+            "VapSR-S.pth",
+            "4ca434fcdd4abb327e281b3f7930fe9802b36d3d6acfbe785843fee5db7e0cfe",
+        ),
+    ),
+)
+
+ARCHITECTURE = Architecture(
+    name="vapsr",
+    paper="arXiv:2210.05960",
+    variants=VARIANTS,
+    configure=VapSRConfig,
+    detect=detect,
+    build=VapSR,
+    describe=describe,
+    rename=rename_legacy,
+)

@@ -1,0 +1,1 @@
+"""Weights: reading checkpoints that nobody vouches for, finding and fetching them."""

@@ -1,0 +1,219 @@
+"""Reads a checkpoint file into a network, or says which tensor is wrong.
+
+Files come from strangers: pickles are read with ``weights_only`` (no code runs), sizes are
+limited, and every tensor is checked before the first one is copied into the network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ...errors import CheckpointError
+from ...spec import ModelSpec
+from .. import Architecture, architecture, architecture_names
+
+LARGEST_BYTES = 2 << 30
+# Keys under which training scripts put the tensors, the averaged weights first.
+WRAPPERS = ("params_ema", "params", "state_dict", "model")
+PREFIX = "module."
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a ``.pth``, ``.pt`` or ``.safetensors`` file as float32 on the CPU.
+
+    Wrappers (``params_ema`` before ``params``) and the prefix ``module.`` are taken off.
+
+    Raises:
+        CheckpointError: The file is missing, too large, damaged, no checkpoint, or holds code.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"there is no file {path}", "check the path given to --weights")
+    size = path.stat().st_size
+    if size > LARGEST_BYTES:
+        raise CheckpointError(
+            f"{path} has {size / 2**30:.1f} GiB, at most {LARGEST_BYTES >> 30} are read",
+            "no network that srdeploy knows is nearly that large",
+        )
+    content = _load(path)
+    state = _unwrap(content, path)
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise CheckpointError(
+                f"{path}: the tensor '{name}' holds NaN or infinity",
+                "the training that made it has diverged; take an earlier checkpoint",
+            )
+    return {n: t.float() if t.is_floating_point() else t for n, t in state.items()}
+
+
+def _load(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path, device="cpu")
+        except (SafetensorError, OSError, ValueError) as exc:
+            raise CheckpointError(f"{path} is not a safetensors file: {exc}") from exc
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as exc:
+        reason = str(exc)
+        if "Unsupported global" in reason or "unsupported" in reason.lower():
+            raise CheckpointError(
+                f"{path} holds Python objects beside tensors, which could run code: not loaded",
+                "save the tensors alone: torch.save(network.state_dict(), FILE)",
+            ) from exc
+        raise _not_a_checkpoint(path, exc) from exc
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError,
+            TypeError, UnicodeDecodeError, zipfile.BadZipFile) as exc:
+        raise _not_a_checkpoint(path, exc) from exc
+
+
+def _not_a_checkpoint(path: Path, exc: Exception) -> CheckpointError:
+    first_line = (str(exc).splitlines() or [type(exc).__name__])[0][:160]
+    return CheckpointError(
+        f"{path} is not a PyTorch checkpoint, or is damaged: {first_line}",
+        "expected a .pth or .pt file saved by torch.save, or .safetensors",
+    )
+
+
+def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
+    """The mapping of names to tensors inside whatever a training script saved."""
+    for _ in range(3):  # {"state_dict": {"params": …}} is as deep as it gets
+        if not isinstance(content, dict):
+            break
+        inner = next((content[k] for k in WRAPPERS if isinstance(content.get(k), dict)), None)
+        if inner is None:
+            break
+        content = inner
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, expected named tensors")
+    tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
+    if not tensors:
+        raise CheckpointError(f"{path} holds no tensors")
+    if all(name.startswith(PREFIX) for name in tensors):
+        tensors = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def detect(state: dict[str, Tensor], path: Path) -> tuple[Architecture, Any, dict[str, Tensor]]:
+    """Find the architecture and configuration that the tensors belong to.
+
+    Returns:
+        The architecture, its configuration, and the tensors under its present names.
+
+    Raises:
+        CheckpointError: No architecture fits; the message names the nearest one.
+    """
+    closest: tuple[float, str] = (0.0, "")
+    for name in architecture_names():
+        family = architecture(name)
+        renamed = {family.rename(key): tensor for key, tensor in state.items()}
+        config = family.detect(renamed)
+        if config is not None:
+            return family, config, renamed
+        for variant in family.variants:
+            with torch.device("meta"):
+                expected = set(family.build(variant.config).state_dict())
+            shared = len(expected & set(renamed)) / len(expected | set(renamed))
+            closest = max(closest, (shared, variant.name))
+    nearest = (
+        f"the nearest is {closest[1]} with {closest[0]:.0%} of its tensor names"
+        if closest[0] > 0
+        else f"not one tensor name is known; the first is '{next(iter(state))}'"
+    )
+    raise CheckpointError(
+        f"{path} is a checkpoint of a network that srdeploy does not know: {nearest}",
+        f"known architectures: {', '.join(architecture_names())}",
+    )
+
+
+def load_network(path: Path, label: str) -> tuple[nn.Module, ModelSpec]:
+    """Build the network that a checkpoint belongs to and load all of its tensors.
+
+    Args:
+        path: The checkpoint.
+        label: Where the weights are from, for the model's metadata.
+
+    Raises:
+        CheckpointError: The file cannot be read, or a tensor is missing, unexpected or of
+            another shape; nothing is loaded halfway.
+    """
+    family, config, state = detect(read_state(path), path)
+    network = family.build(config)
+    check_tensors(network, state, path)
+    network.load_state_dict(state, strict=True)
+    return network.eval().requires_grad_(False), describe(family, config, network, label)
+
+
+def check_tensors(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    """Compare names and shapes before anything is loaded.
+
+    Raises:
+        CheckpointError: Naming the first tensor that is missing, unexpected or misshapen.
+    """
+    expected = network.state_dict()
+    for kind, names in (
+        ("is missing", [n for n in expected if n not in state]),
+        ("is unexpected", [n for n in state if n not in expected]),
+    ):
+        if names:
+            more = f", and {len(names) - 1} more" if len(names) > 1 else ""
+            raise CheckpointError(f"{path}: the tensor '{names[0]}' {kind}{more}")
+    for name, tensor in expected.items():
+        if tensor.shape != state[name].shape:
+            raise CheckpointError(
+                f"{path}: the tensor '{name}' has the shape {tuple(state[name].shape)},"
+                f" expected {tuple(tensor.shape)}"
+            )
+
+
+def network_from_arrays(
+    spec: ModelSpec, arrays: Mapping[str, np.ndarray]
+) -> tuple[nn.Module, str]:
+    """Rebuild the network of an exported model from the tensors in its file.
+
+    Args:
+        spec: Its architecture and hyper-parameters.
+        arrays: Tensor name to values; a graph pass may have reshaped them.
+
+    Returns:
+        The network and the digest of its tensors, to be compared with the spec's.
+
+    Raises:
+        CheckpointError: A tensor is missing or of another size.
+    """
+    family = architecture(spec.architecture)
+    try:
+        network = family.build(family.configure(**spec.config))
+    except (TypeError, ValueError, RuntimeError) as exc:
+        raise CheckpointError(f"the configuration of {spec.variant} is damaged: {exc}") from exc
+    state: dict[str, Tensor] = {}
+    for name, expected in network.state_dict().items():
+        if name not in arrays or arrays[name].size != expected.numel():
+            raise CheckpointError(f"the file lacks the tensor '{name}' of {spec.variant}")
+        state[name] = torch.from_numpy(arrays[name].copy()).reshape(expected.shape)
+    network.load_state_dict(state)
+    return network.eval().requires_grad_(False), digest_tensors(network)
+
+
+def digest_tensors(network: nn.Module) -> str:
+    """SHA-256 over the names, shapes, types and values of a network's tensors."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def describe(family: Architecture, config: Any, network: nn.Module, label: str) -> ModelSpec:
+    """The spec of a loaded network, with the digest of its tensors."""
+    return family.describe(config).with_weights(label, digest_tensors(network))

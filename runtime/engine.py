@@ -1,0 +1,81 @@
+"""Engines on disk: the file, its manifest beside it, and the checks before one is opened."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from ..errors import EngineError
+from ..files import digest_file, write_bytes
+from ..spec import Manifest, dump, load
+from .session import Session
+from .targets import open_target
+
+LARGEST_MANIFEST = 4 << 20
+
+
+def manifest_path(engine: Path) -> Path:
+    """``F.json`` beside the engine ``F``."""
+    return engine.with_name(engine.name + ".json")
+
+
+def write_engine(engine: Path, content: bytes, manifest: Manifest) -> None:
+    """Write an engine and its manifest, each whole or not at all, the manifest last.
+
+    A new engine without its manifest never opens, nor does one beside an older manifest.
+
+    Raises:
+        OutputError: A file could not be written.
+    """
+    if hashlib.sha256(content).hexdigest() != manifest.engine_sha256:
+        raise EngineError("the manifest describes another engine than the one to write")
+    write_bytes(engine, content)
+    write_bytes(manifest_path(engine), dump(manifest, indent=1).encode())
+
+
+def read_manifest(engine: Path) -> Manifest:
+    """Read the manifest of an engine, believing nothing.
+
+    Raises:
+        EngineError: It is missing, too large, damaged, or of another engine.
+    """
+    path = manifest_path(engine)
+    hint = "build the engine again with srdeploy build-engine"
+    try:
+        if path.stat().st_size > LARGEST_MANIFEST:
+            raise EngineError(f"{path} is too large for a manifest", hint)
+        manifest = load(Manifest, path.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise EngineError(f"{engine} has no manifest: {path}: {exc.strerror}", hint) from exc
+    except ValueError as exc:
+        raise EngineError(f"{path} is damaged: {exc}", hint) from exc
+    if manifest.format != 1:
+        raise EngineError(f"{path} is of format {manifest.format}, expected 1", hint)
+    return manifest
+
+
+def open_engine(engine: Path) -> tuple[Session, Manifest]:
+    """Open an engine after checking it against its manifest and this machine.
+
+    Raises:
+        EngineError: The engine is missing, damaged or stale.
+        TargetUnavailable: Its target cannot run here.
+    """
+    if not engine.is_file():
+        raise EngineError(f"there is no engine {engine}", "srdeploy build-engine makes one")
+    manifest = read_manifest(engine)
+    found = digest_file(engine)
+    if found != manifest.engine_sha256:
+        raise EngineError(
+            f"{engine} is not the file that its manifest describes"
+            f" (SHA-256 {found[:12]}…, expected {manifest.engine_sha256[:12]}…)",
+            "it was changed or cut short; build it again",
+        )
+    target = open_target(manifest.build.target)
+    if target.version() != manifest.build.target_version:
+        raise EngineError(
+            f"{engine} was built for {target.name} {manifest.build.target_version},"
+            f" here is {target.version()}",
+            "build it again on this machine",
+        )
+    return target.open(engine, manifest), manifest

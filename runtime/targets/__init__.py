@@ -1,0 +1,106 @@
+"""The targets: one file per backend, found by listing this folder, imported when opened.
+
+A file ``tensorrt_rtx.py`` is the target ``tensorrt-rtx`` and defines ``TARGET``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...errors import TargetUnavailable
+from ...spec import BuildConfig, Manifest, Precision
+from ..session import Session
+
+
+@dataclass(frozen=True)
+class BuiltEngine:
+    """What a target makes of a graph.
+
+    Attributes:
+        content: Bytes of the engine file.
+        device: What it was built on or for.
+        notes: What was left out, one sentence each.
+    """
+
+    content: bytes
+    device: str
+    notes: tuple[str, ...] = ()
+
+
+class Target(ABC):
+    """A backend that builds engines and, on fitting machines, runs them.
+
+    The graph that :meth:`build` gets is the whole engine: uint8 N×H×W×3 in and out, and its
+    precision written into it as tensor types, Casts and Q/DQ.
+
+    Attributes:
+        name: Id, equal to the file name with hyphens for underscores.
+        suffix: Ending of its engine files.
+        precisions: What it builds; :meth:`missing_precision` says why another is refused.
+    """
+
+    name: str
+    suffix: str
+    precisions: frozenset[Precision]
+
+    @abstractmethod
+    def version(self) -> str:
+        """Version of the backend's library."""
+
+    @abstractmethod
+    def runs_here(self) -> str | None:
+        """None where engines of this target run on this machine, else the reason."""
+
+    @abstractmethod
+    def rest_precision(self) -> Precision:
+        """Fastest safe type on this machine for what an int8 engine leaves in float."""
+
+    @abstractmethod
+    def build(self, graph: bytes, config: BuildConfig) -> BuiltEngine:
+        """Build an engine from a serialised ONNX graph.
+
+        Raises:
+            BuildError: The backend refuses the graph or an option, with its own message.
+        """
+
+    @abstractmethod
+    def open(self, engine: Path, manifest: Manifest) -> Session:
+        """Open an engine whose manifest was checked.
+
+        Raises:
+            TargetUnavailable: It cannot run on this machine.
+            EngineError: The file is damaged.
+        """
+
+
+def target_names() -> tuple[str, ...]:
+    """Ids of all targets, in alphabetical order."""
+    return tuple(sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules(__path__)))
+
+
+def open_target(name: str) -> Target:
+    """Import a target by its id.
+
+    Raises:
+        TargetUnavailable: There is no such target, or its library is not installed.
+    """
+    if name not in target_names():
+        raise TargetUnavailable(
+            f"no target is called '{name}'", f"known ones: {', '.join(target_names())}"
+        )
+    file = name.replace("-", "_")
+    try:
+        module = importlib.import_module(f"{__name__}.{file}")
+    except ImportError as exc:
+        raise TargetUnavailable(
+            f"the target {name} cannot be used: {exc}",
+            f"pip install 'srdeploy[{name}]', or choose another --target",
+        ) from exc
+    target = module.TARGET
+    if not isinstance(target, Target) or target.name != name:
+        raise TargetUnavailable(f"runtime/targets/{file}.py does not define the target '{name}'")
+    return target

@@ -1,0 +1,117 @@
+"""ONNX Runtime: the target that is always installed, and the reference for the others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from ...errors import BuildError, EngineError, ModelFileError
+from ...spec import BuildConfig, Manifest, Precision
+from ..session import Frames, Session
+from . import BuiltEngine, Target
+
+FloatRunner = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+def _session(content: bytes, threads: int = 0) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3  # errors only: its warnings are about its own optimiser
+    options.intra_op_num_threads = threads
+    return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def float_runner(model: onnx.ModelProto) -> FloatRunner:
+    """Open an exported model as a function float32 N×3×H×W to float32 N×3×(sH)×(sW).
+
+    Raises:
+        ModelFileError: ONNX Runtime refuses the model.
+    """
+    try:
+        session = _session(model.SerializeToString())
+    except Exception as exc:  # its exceptions have no common base but Exception
+        raise ModelFileError(f"ONNX Runtime refuses the model: {exc}") from exc
+    name = session.get_inputs()[0].name
+
+    def run(frames: NDArray[np.float32]) -> NDArray[np.float32]:
+        result: NDArray[np.float32] = session.run(None, {name: frames})[0]
+        return result
+
+    return run
+
+
+class ReferenceSession(Session):
+    """An exported float32 ONNX as a session: the reference where there is no torch.
+
+    Pixels are converted outside the graph, independently of what engines do inside theirs.
+    """
+
+    target = "onnxruntime"
+
+    def __init__(self, model: onnx.ModelProto, scale: int) -> None:
+        self.scale = scale
+        self._run = float_runner(model)
+
+    def _upscale(self, frames: Frames) -> Frames:
+        planar = frames.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
+        upscaled = np.clip(self._run(planar), 0, 1) * np.float32(255)
+        return np.rint(upscaled).astype(np.uint8).transpose(0, 2, 3, 1)
+
+
+class OnnxRuntimeSession(Session):
+    """An engine file, uint8 N×H×W×3 in and out, in ONNX Runtime on the CPU."""
+
+    target = "onnxruntime"
+
+    def __init__(self, content: bytes, scale: int) -> None:
+        self.scale = scale
+        self._session = _session(content)
+
+    def _upscale(self, frames: Frames) -> Frames:
+        try:
+            upscaled: Frames = self._session.run(None, {"frames": frames})[0]
+        except Exception as exc:
+            raise EngineError(f"ONNX Runtime failed on {frames.shape}: {exc}") from exc
+        return upscaled
+
+
+class OnnxRuntimeTarget(Target):
+    """Engines are ONNX files that plain ONNX Runtime runs."""
+
+    name = "onnxruntime"
+    suffix = ".onnxruntime.onnx"
+    # bf16 convolutions have no CPU kernel here
+    precisions = frozenset({Precision.FP32, Precision.FP16, Precision.INT8})
+
+    def version(self) -> str:
+        return str(ort.__version__)
+
+    def runs_here(self) -> str | None:
+        return None
+
+    def rest_precision(self) -> Precision:
+        return Precision.FP32  # on a CPU fp16 runs through casts, slower than fp32
+
+    def build(self, graph: bytes, config: BuildConfig) -> BuiltEngine:
+        try:
+            _session(graph, threads=1)
+        except Exception as exc:
+            raise BuildError(
+                f"ONNX Runtime refuses the {config.precision} graph: {exc}",
+                "try another precision, or --target openvino",
+            ) from exc
+        return BuiltEngine(graph, device=f"CPU, {os.cpu_count()} threads")
+
+    def open(self, engine: Path, manifest: Manifest) -> Session:
+        try:
+            return OnnxRuntimeSession(engine.read_bytes(), manifest.model.scale)
+        except Exception as exc:
+            raise EngineError(f"{engine} cannot be opened: {exc}", "build it again") from exc
+
+
+TARGET = OnnxRuntimeTarget()

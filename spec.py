@@ -1,0 +1,226 @@
+"""Frozen dataclasses that every part shares, and their JSON form.
+
+They are what passes between the halves of srdeploy: the ``ModelSpec`` travels inside the
+ONNX file, the ``Manifest`` beside the engine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Precision(StrEnum):
+    """What the weights and activations of an engine are computed in."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    BF16 = "bf16"
+    INT8 = "int8"
+    FP8 = "fp8"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What deployment must know of a network; stored in the metadata of its ONNX file.
+
+    Attributes:
+        architecture: Id of the file in models/, such as ``vapsr``.
+        variant: Such as ``vapsr-s-x4``.
+        scale: Upscaling factor in both directions.
+        receptive_radius: Input pixels that one output pixel can see to each side; None where
+            a global operation sees them all, so that tiling changes the result.
+        size_multiple: H and W are padded to a multiple of this inside the graph.
+        minimum_size: Smallest H and W in input pixels.
+        config: Hyper-parameters of the architecture.
+        weights: Where the weights came from, for people: ``bundled vapsr-s-x4``,
+            ``official VapSR_X4.pth``, a file name, or ``random``.
+        weights_sha256: Digest of the tensors' names, shapes and values.
+        random_weights: True where the network was never trained.
+    """
+
+    architecture: str
+    variant: str
+    scale: int
+    receptive_radius: int | None
+    size_multiple: int = 1
+    minimum_size: int = 1
+    config: dict[str, Any] = field(default_factory=dict)
+    weights: str = ""
+    weights_sha256: str = ""
+    random_weights: bool = False
+
+    def with_weights(self, weights: str, sha256: str) -> ModelSpec:
+        """The same network with other weights."""
+        return dataclasses.replace(self, weights=weights, weights_sha256=sha256)
+
+
+@dataclass(frozen=True)
+class ShapeRange:
+    """Input sizes that an engine takes, (height, width) in pixels."""
+
+    minimum: tuple[int, int] = (16, 16)
+    optimum: tuple[int, int] = (180, 320)
+    maximum: tuple[int, int] = (1080, 1920)
+
+    def __post_init__(self) -> None:
+        for low, mid, high in zip(self.minimum, self.optimum, self.maximum, strict=True):
+            if not 1 <= low <= mid <= high:
+                raise ValueError(f"shapes must grow from minimum to maximum, got {self}")
+
+
+@dataclass(frozen=True)
+class BuildConfig:
+    """Everything that decides what an engine is; its hash names the engine.
+
+    Attributes:
+        onnx_sha256: Digest of the exported ONNX file that went in.
+        target: Id of the target.
+        target_version: Version of the library that builds.
+        precision: What was asked for.
+        rest: Type of what an int8 engine does not compute in int8.
+        shapes: Input sizes.
+        calibration_sha256: Digest of the calibration pixels, for int8.
+        float_nodes: Quantisable nodes that were left in ``rest``.
+        capabilities: Compute capabilities such as ``8.6``, for ahead-of-time targets.
+    """
+
+    onnx_sha256: str
+    target: str
+    target_version: str
+    precision: Precision
+    rest: Precision = Precision.FP32
+    shapes: ShapeRange = field(default_factory=ShapeRange)
+    calibration_sha256: str = ""
+    float_nodes: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()
+
+    def digest(self) -> str:
+        """SHA-256 over all fields, so that no option can be forgotten."""
+        return hashlib.sha256(dump(self).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class DriftRecord:
+    """Mean quality of an engine on one data set, in dB over the Y channel.
+
+    ``drift`` is PSNR of the engine minus PSNR of the reference, both against ground truth;
+    ``fidelity`` is PSNR of the engine against the reference.
+    """
+
+    dataset: str
+    psnr_reference: float
+    psnr_engine: float
+    drift: float
+    fidelity: float
+    reference_runtime: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The passport of an engine, stored beside it as ``ENGINE.json``.
+
+    Attributes:
+        build: What the engine was built from.
+        model: The network.
+        engine_sha256: Digest of the engine file.
+        engine_file: Name of the engine file, without a folder.
+        device: What it was built on or for.
+        int8_mac_share: Share of the Conv and MatMul MACs that run in int8.
+        milliseconds: Median time of one frame of ``build.shapes.optimum``, None where the
+            engine was not executed.
+        drift: Measured drift, empty where the engine was not executed.
+        notes: What was left out or should be known, one sentence each.
+        created: Time of the build, ISO 8601, UTC.
+        format: Version of this file's form.
+    """
+
+    build: BuildConfig
+    model: ModelSpec
+    engine_sha256: str
+    engine_file: str
+    device: str
+    int8_mac_share: float = 0.0
+    milliseconds: float | None = None
+    drift: tuple[DriftRecord, ...] = ()
+    notes: tuple[str, ...] = ()
+    created: str = ""
+    format: int = 1
+
+
+def dump(value: Any, indent: int | None = None) -> str:
+    """Write a spec dataclass as JSON with sorted keys."""
+    return json.dumps(dataclasses.asdict(value), indent=indent, sort_keys=True)
+
+
+def load(kind: type[T], text: str) -> T:
+    """Read a spec dataclass from JSON that nobody vouches for.
+
+    Raises:
+        ValueError: Not JSON, a field is missing, unknown or of another type.
+    """
+    try:
+        data = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as exc:
+        raise ValueError(f"not JSON: {exc}") from exc
+    return typing.cast(T, _revive(kind, data, kind.__name__))
+
+
+def _revive(kind: Any, data: Any, where: str) -> Any:
+    """Check ``data`` against the annotation ``kind`` and build the value."""
+    origin = typing.get_origin(kind)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return _revive_dataclass(kind, data, where)
+    if origin in (typing.Union, types.UnionType):
+        if data is None and type(None) in typing.get_args(kind):
+            return None
+        (inner,) = (a for a in typing.get_args(kind) if a is not type(None))
+        return _revive(inner, data, where)
+    if origin is tuple:
+        return _revive_tuple(typing.get_args(kind), data, where)
+    if origin is dict:
+        if not isinstance(data, dict):
+            raise ValueError(f"{where}: expected an object, got {type(data).__name__}")
+        return data
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return kind(data)  # raises ValueError itself
+    if kind is float and isinstance(data, int) and not isinstance(data, bool):
+        return float(data)
+    if type(data) is not kind:
+        raise ValueError(f"{where}: expected {kind.__name__}, got {type(data).__name__}")
+    return data
+
+
+def _revive_dataclass(kind: type[Any], data: Any, where: str) -> Any:
+    if not isinstance(data, dict):
+        raise ValueError(f"{where}: expected an object, got {type(data).__name__}")
+    hints = typing.get_type_hints(kind)
+    unknown = set(data) - set(hints)
+    if unknown:
+        raise ValueError(f"{where}: unknown fields {', '.join(sorted(map(str, unknown)))}")
+    values = {name: _revive(hints[name], data[name], f"{where}.{name}") for name in data}
+    try:
+        return kind(**values)
+    except TypeError as exc:
+        raise ValueError(f"{where}: {exc}") from exc
+
+
+def _revive_tuple(kinds: tuple[Any, ...], data: Any, where: str) -> Any:
+    if not isinstance(data, list):
+        raise ValueError(f"{where}: expected a list, got {type(data).__name__}")
+    if len(kinds) == 2 and kinds[1] is Ellipsis:
+        return tuple(_revive(kinds[0], item, f"{where}[{i}]") for i, item in enumerate(data))
+    if len(kinds) != len(data):
+        raise ValueError(f"{where}: expected {len(kinds)} items, got {len(data)}")
+    return tuple(
+        _revive(k, item, f"{where}[{i}]")
+        for i, (k, item) in enumerate(zip(kinds, data, strict=True))
+    )

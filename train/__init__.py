@@ -1,0 +1,1 @@
+"""Training of the networks: pictures in, a checkpoint and its PSNR out."""

@@ -1,0 +1,105 @@
+"""Training pictures: decoded once, shrunk as the literature does, cropped at random."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from ..errors import DatasetError, TrainingError
+from ..validate.resize import modcrop, shrink
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+
+
+def find_pictures(folders: Iterable[Path]) -> list[Path]:
+    """All pictures below ``folders`` in a stable order.
+
+    Raises:
+        DatasetError: A folder does not exist or none holds a picture.
+    """
+    found: list[Path] = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise DatasetError(f"{folder} is not a folder", "--data takes folders of pictures")
+        found += sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    if not found:
+        raise DatasetError(
+            "no pictures found", f"--data takes folders holding {', '.join(SUFFIXES)} files"
+        )
+    return found
+
+
+class PatchSampler:
+    """Random pairs of LR and HR patches from pictures kept in memory as uint8.
+
+    Sampling is a pure function of ``seed`` and the step number, so that a run that is
+    resumed sees the patches that an uninterrupted one would have seen.
+
+    Args:
+        pictures: Files; what is smaller than a patch is left out and counted.
+        scale: Upscaling factor.
+        patch: Edge of the LR patch in pixels.
+        seed: Of the sampling.
+
+    Raises:
+        DatasetError: No picture is large enough.
+    """
+
+    def __init__(self, pictures: list[Path], scale: int, patch: int, seed: int = 0) -> None:
+        self.scale, self.patch, self.seed = scale, patch, seed
+        self.pairs: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]] = []
+        self.skipped: list[str] = []
+        for path in pictures:
+            self._add(path)
+        if not self.pairs:
+            raise DatasetError(
+                f"none of {len(pictures)} pictures can be used: {self.skipped[0]}",
+                f"they must be readable and at least {patch * scale} pixels in each direction",
+            )
+        areas = np.array([lr.shape[0] * lr.shape[1] for lr, _ in self.pairs], dtype=float)
+        self.shares = areas / areas.sum()
+
+    def _add(self, path: Path) -> None:
+        try:
+            with Image.open(path) as opened:
+                picture = np.asarray(opened.convert("RGB"))
+        except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as exc:
+            self.skipped.append(f"{path}: {exc}")
+            return
+        hr = modcrop(picture, self.scale)
+        if min(hr.shape[:2]) < self.patch * self.scale:
+            self.skipped.append(f"{path}: {picture.shape[1]}×{picture.shape[0]} is too small")
+            return
+        self.pairs.append((shrink(hr, self.scale), hr))
+
+    def batch(self, step: int, size: int) -> tuple[Tensor, Tensor]:
+        """LR (size×3×p×p) and HR (size×3×sp×sp) for a step, float32 in [0, 1]."""
+        rng = np.random.default_rng((self.seed, step))
+        lows, highs = [], []
+        for index in rng.choice(len(self.pairs), size=size, p=self.shares):
+            lr, hr = self.pairs[index]
+            p, s = self.patch, self.scale
+            y = int(rng.integers(lr.shape[0] - p + 1))
+            x = int(rng.integers(lr.shape[1] - p + 1))
+            turns, mirror = int(rng.integers(4)), bool(rng.integers(2))
+            lows.append(_turn(lr[y : y + p, x : x + p], turns, mirror))
+            highs.append(_turn(hr[y * s : (y + p) * s, x * s : (x + p) * s], turns, mirror))
+        return _tensor(lows), _tensor(highs)
+
+
+def _turn(patch: NDArray[np.uint8], turns: int, mirror: bool) -> NDArray[np.uint8]:
+    turned: NDArray[np.uint8] = np.rot90(patch, turns)
+    return turned[:, ::-1] if mirror else turned
+
+
+def _tensor(patches: list[NDArray[np.uint8]]) -> Tensor:
+    stacked = torch.from_numpy(np.stack(patches))
+    if stacked.ndim != 4:
+        raise TrainingError("patches of different sizes in one batch")
+    return stacked.permute(0, 3, 1, 2).float().div_(255.0)
