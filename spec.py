@@ -113,7 +113,8 @@ class DriftRecord:
     """Mean quality of an engine on one data set, in dB over the Y channel.
 
     ``drift`` is PSNR of the engine minus PSNR of the reference, both against ground truth;
-    ``fidelity`` is PSNR of the engine against the reference.
+    ``fidelity`` is PSNR of the engine against the reference; ``executed_on`` is the target
+    that ran: another one than the engine's where the engine cannot run on the machine.
     """
 
     dataset: str
@@ -122,6 +123,7 @@ class DriftRecord:
     drift: float
     fidelity: float
     reference_runtime: str
+    executed_on: str = ""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from ..errors import EngineError
-from ..files import digest_file, write_bytes
+from ..files import write_bytes
 from ..spec import Manifest, dump, load
 from .session import Session
 from .targets import open_target
@@ -64,7 +64,8 @@ def open_engine(engine: Path) -> tuple[Session, Manifest]:
     if not engine.is_file():
         raise EngineError(f"there is no engine {engine}", "srdeploy build-engine makes one")
     manifest = read_manifest(engine)
-    found = digest_file(engine)
+    content = engine.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
     if found != manifest.engine_sha256:
         raise EngineError(
             f"{engine} is not the file that its manifest describes"
@@ -78,4 +79,4 @@ def open_engine(engine: Path) -> tuple[Session, Manifest]:
             f" here is {target.version()}",
             "build it again on this machine",
         )
-    return target.open(engine, manifest), manifest
+    return target.open(content, manifest), manifest

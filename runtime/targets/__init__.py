@@ -9,7 +9,6 @@ import importlib
 import pkgutil
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from pathlib import Path
 
 from ...errors import TargetUnavailable
 from ...spec import BuildConfig, Manifest, Precision
@@ -68,8 +67,8 @@ class Target(ABC):
         """
 
     @abstractmethod
-    def open(self, engine: Path, manifest: Manifest) -> Session:
-        """Open an engine whose manifest was checked.
+    def open(self, content: bytes, manifest: Manifest) -> Session:
+        """Open an engine that was checked against its manifest.
 
         Raises:
             TargetUnavailable: It cannot run on this machine.

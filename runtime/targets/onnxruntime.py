@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -41,6 +40,36 @@ def float_runner(model: onnx.ModelProto) -> FloatRunner:
     def run(frames: NDArray[np.float32]) -> NDArray[np.float32]:
         result: NDArray[np.float32] = session.run(None, {name: frames})[0]
         return result
+
+    return run
+
+
+def graph_runner(
+    model: onnx.ModelProto,
+) -> Callable[[dict[str, NDArray[Any]]], dict[str, NDArray[Any]]]:
+    """Open any graph as a function from its inputs to all its outputs, by name.
+
+    Q/DQ pairs are computed as written, in float: what comes out does not depend on the int8
+    kernels of this machine. The function raises EngineError where ONNX Runtime fails.
+
+    Raises:
+        ModelFileError: ONNX Runtime refuses the model.
+    """
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    content, providers = model.SerializeToString(), ["CPUExecutionProvider"]
+    try:
+        session = ort.InferenceSession(content, options, providers=providers)
+    except Exception as exc:  # its exceptions have no common base but Exception
+        raise ModelFileError(f"ONNX Runtime refuses the model: {exc}") from exc
+    names = [value.name for value in session.get_outputs()]
+
+    def run(inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        try:
+            return dict(zip(names, session.run(names, inputs), strict=True))
+        except Exception as exc:
+            raise EngineError(f"ONNX Runtime failed: {exc}") from exc
 
     return run
 
@@ -107,11 +136,11 @@ class OnnxRuntimeTarget(Target):
             ) from exc
         return BuiltEngine(graph, device=f"CPU, {os.cpu_count()} threads")
 
-    def open(self, engine: Path, manifest: Manifest) -> Session:
+    def open(self, content: bytes, manifest: Manifest) -> Session:
         try:
-            return OnnxRuntimeSession(engine.read_bytes(), manifest.model.scale)
+            return OnnxRuntimeSession(content, manifest.model.scale)
         except Exception as exc:
-            raise EngineError(f"{engine} cannot be opened: {exc}", "build it again") from exc
+            raise EngineError(f"{manifest.engine_file} cannot be opened: {exc}", "build it again") from exc
 
 
 TARGET = OnnxRuntimeTarget()

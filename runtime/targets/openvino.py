@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -101,11 +100,11 @@ class OpenVinoTarget(Target):
             ) from exc
         return BuiltEngine(content, device)
 
-    def open(self, engine: Path, manifest: Manifest) -> Session:
+    def open(self, content: bytes, manifest: Manifest) -> Session:
         try:
-            return OpenVinoSession(engine.read_bytes(), manifest.model.scale)
-        except (RuntimeError, OSError) as exc:
-            raise EngineError(f"{engine} cannot be opened: {exc}", "build it again") from exc
+            return OpenVinoSession(content, manifest.model.scale)
+        except RuntimeError as exc:
+            raise EngineError(f"{manifest.engine_file} cannot be opened: {exc}", "build it again") from exc
 
 
 TARGET = OpenVinoTarget()

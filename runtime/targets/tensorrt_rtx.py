@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import multiprocessing
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 import tensorrt_rtx as trt
 
@@ -168,9 +167,9 @@ class TensorRtRtxTarget(Target):
             )
         return bytes(engine)
 
-    def open(self, engine: Path, manifest: Manifest) -> Session:
+    def open(self, content: bytes, manifest: Manifest) -> Session:
         raise TargetUnavailable(
-            f"{engine.name} cannot be run here: {self.runs_here()}",
+            f"{manifest.engine_file} cannot be run here: {self.runs_here()}",
             "--target auto builds an engine that this machine can run",
         )
 

@@ -1,0 +1,371 @@
+"""The command line: parses, calls the function of the same name in commands/, prints.
+
+The only file that prints or exits. Whatever is heavy is imported inside a command, so that
+``srdeploy --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import __version__
+from .errors import SrDeployError
+from .spec import Precision, ShapeRange, dump
+
+INTERRUPTED = 130
+SECONDS_BETWEEN_LINES = 10
+
+
+@dataclass
+class Output:
+    """Where a command's words go.
+
+    Attributes:
+        quiet: Print nothing but errors and the JSON.
+        verbose: Print the trace of an error too.
+        json_file: File for the result as JSON, ``-`` for standard output, None for none.
+    """
+
+    quiet: bool
+    verbose: bool
+    json_file: str | None
+
+    def say(self, line: str) -> None:
+        """Print a line, on standard error where standard output takes the JSON."""
+        if not self.quiet:
+            click.echo(line, err=self.json_file == "-")
+
+    def result(self, document: dict[str, Any]) -> None:
+        """Write the command's result as JSON if it was asked for."""
+        if self.json_file is None:
+            return
+        text = json.dumps(document, indent=1, default=str) + "\n"
+        if self.json_file == "-":
+            click.echo(text, nl=False)
+            return
+        from .files import write_bytes
+
+        write_bytes(Path(self.json_file), text.encode())
+
+
+def command(name: str) -> Callable[[Callable[..., None]], click.Command]:
+    """Register a command with the common options and the one place where errors are printed."""
+
+    def decorate(function: Callable[..., None]) -> click.Command:
+        @functools.wraps(function)
+        def guarded(quiet: bool, verbose: bool, json_file: str | None, **options: Any) -> None:
+            output = Output(quiet, verbose, json_file)
+            try:
+                function(output, **options)
+            except SrDeployError as exc:
+                _fail(exc.message, exc.hint, verbose, exc.exit_code)
+            except KeyboardInterrupt:
+                _fail("interrupted; nothing half-written was left", "", verbose, INTERRUPTED)
+            except (click.ClickException, click.exceptions.Exit):
+                raise
+            except MemoryError:
+                _fail("out of memory", "try a smaller --tile", verbose, 1)
+            except Exception as exc:  # a fault of srdeploy, not of the user
+                kind = type(exc).__name__
+                _fail(f"{kind}: {exc}", "this is a fault in srdeploy; please report it with"
+                      " what --verbose prints", verbose, 1)
+
+        for option in (
+            click.option("--json", "json_file", metavar="FILE",
+                         help="Write the result as JSON; '-' for standard output."),
+            click.option("--verbose", is_flag=True, help="Say more; show the trace of an error."),
+            click.option("--quiet", is_flag=True, help="Print errors only."),
+        ):
+            guarded = option(guarded)
+        return main.command(name)(guarded)
+
+    return decorate
+
+
+def _fail(message: str, hint: str, verbose: bool, code: int) -> None:
+    if verbose:
+        click.echo(traceback.format_exc(), err=True, nl=False)
+    click.echo(f"error: {message}", err=True)
+    if hint:
+        click.echo(f"hint: {hint}", err=True)
+    sys.exit(code)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="srdeploy")
+def main() -> None:
+    """Deploy super-resolution networks at a known quality.
+
+    \b
+    srdeploy export --model vapsr     checkpoint to ONNX, verified against PyTorch
+    srdeploy build-engine --int8      ONNX to a calibrated engine, its drift measured
+    srdeploy run video.mp4            video to upscaled video
+    """
+
+
+Update = Callable[[int, int | None, str], None]
+"""Takes what is done, what there is in all if that is known, and a word on it."""
+
+
+@contextmanager
+def _bar(output: Output, unit: str = "") -> Iterator[Update]:
+    """A progress bar on a terminal; elsewhere a plain line now and then."""
+    if output.quiet:
+        yield lambda done, total, word: None
+    elif sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            BarColumn(), TextColumn("{task.completed:g}/{task.total:g}"), TextColumn(unit),
+            TextColumn("{task.fields[word]}"), TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("", total=None, word="")
+            yield lambda done, total, word: bar.update(
+                task, completed=done, total=total, word=word
+            )
+    else:
+        yield _lines(unit)
+
+
+def _lines(unit: str) -> Update:
+    """At most one line every ten seconds, so that a log stays readable."""
+    last = time.monotonic()
+
+    def update(done: int, total: int | None, word: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            click.echo(f"{done}{f' of {total}' if total else ''} {unit} {word}".rstrip(), err=True)
+
+    return update
+
+
+def _size(_: click.Context, __: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    """Parse HxW."""
+    if value is None:
+        return None
+    parts = value.lower().split("x")
+    if len(parts) != 2 or not all(p.isdigit() and int(p) > 0 for p in parts):
+        raise click.BadParameter(f"expected HEIGHTxWIDTH such as 180x320, got '{value}'")
+    return int(parts[0]), int(parts[1])
+
+
+def _shapes(ctx: click.Context, param: click.Parameter, value: str | None) -> ShapeRange:
+    """Parse MIN,OPT,MAX, each HxW."""
+    if value is None:
+        return ShapeRange()
+    sizes = [_size(ctx, param, part) for part in value.split(",")]
+    if len(sizes) != 3:
+        raise click.BadParameter("expected three sizes, such as 16x16,180x320,1080x1920")
+    try:
+        return ShapeRange(*(size for size in sizes if size))
+    except ValueError as exc:
+        raise click.BadParameter(str(exc)) from exc
+
+
+def _list(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if value else ()
+
+
+@command("models")
+def models_command(output: Output) -> None:
+    """Show the networks, their variants, and which weights are here."""
+    from .commands.models import list_models
+
+    rows = list_models()
+    output.say(f"{'variant':<14}{'scale':>6}{'parameters':>12}  weights here")
+    for row in rows:
+        output.say(f"{row['variant']:<14}{row['scale']:>6}{row['parameters']:>12,}  {row['here']}")
+    output.result({"models": rows})
+
+
+@command("fetch")
+@click.argument("names", nargs=-1, required=True)
+def fetch_command(output: Output, names: tuple[str, ...]) -> None:
+    """Download official weights by variant, such as vapsr-x4, to the cache."""
+    from .commands.models import fetch_weights
+
+    with _bar(output) as update:
+        paths = fetch_weights(names, output.say, lambda done, total: update(done, total or None, ""))
+    output.result({"files": [str(path) for path in paths]})
+
+
+@command("train")
+@click.option("--model", required=True, help="Model to train, such as vapsr-s.")
+@click.option("--scale", type=int, default=4, show_default=True)
+@click.option("--data", "folders", multiple=True, required=True,
+              type=click.Path(path_type=Path), help="Folder of training pictures; repeatable.")
+@click.option("--validation", type=click.Path(path_type=Path),
+              help="Data sets for the PSNR; without it the bundled proof pictures.")
+@click.option("-o", "--output", "folder", type=click.Path(path_type=Path),
+              help="Folder of the run, which goes on if it exists.  [default: runs/VARIANT]")
+@click.option("--steps", type=click.IntRange(1), help="Length of the run.")
+@click.option("--batch", type=click.IntRange(1), help="Patches a step.")
+@click.option("--patch", type=click.IntRange(8), help="Edge of an LR patch in pixels.")
+@click.option("--rate", type=click.FloatRange(0, 1, min_open=True), help="Learning rate.")
+@click.option("--decay", type=click.IntRange(1), help="Steps over which the rate falls to 0.")
+@click.option("--bf16/--no-bf16", default=None, help="Compute in bfloat16.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads.")
+@click.option("--quick", is_flag=True, help="A run of minutes, to see that all works.")
+def train_command(output: Output, **options: Any) -> None:
+    """Train a network from scratch; goes on where the same run stopped."""
+    from .commands.train import train_model
+
+    result = train_model(say=output.say, **options)
+    for name, value in result["psnr"].items():
+        output.say(f"{name:<24}{value:8.3f} dB")
+    output.say(f"wrote {result['weights']}")
+    output.result(result)
+
+
+@command("export")
+@click.option("--model", help="Family, model or variant, such as vapsr, vapsr-s, vapsr-s-x4.")
+@click.option("--scale", type=int, help="Upscaling factor.  [default: 4]")
+@click.option("--weights", type=click.Path(path_type=Path),
+              help="Checkpoint; alone, its tensors say which network it is.")
+@click.option("-o", "--output", "path", type=click.Path(path_type=Path), help="ONNX file to write.")
+@click.option("--opset", type=int, help="ONNX operator set, 18 to 23.  [default: 20]")
+@click.option("--static", metavar="HxW", callback=_size, help="Fix the input size.")
+@click.option("--fp16", is_flag=True, help="Compute in fp16; input and output stay float32.")
+@click.option("--inline-ops", is_flag=True, help="Write plain ONNX, without custom ops.")
+@click.option("--random-weights", is_flag=True, help="An untrained network, for benchmarks.")
+@click.option("--no-pass", "without", multiple=True, metavar="NAME",
+              help="Leave a graph pass out, such as channel-layernorm; repeatable.")
+def export_command(output: Output, path: Path | None, **options: Any) -> None:
+    """Export a network to ONNX with dynamic sizes, verified against PyTorch."""
+    from .commands.export import ExportOptions, export
+
+    result = export(ExportOptions(**options), path, output.say)
+    worst = max(result.errors.values())
+    passes = ", ".join(f"{name} ({n} nodes)" for name, n in result.passes.items()) or "none"
+    output.say(f"graph passes: {passes}")
+    output.say(f"verified against PyTorch at {len(result.errors)} sizes: largest error {worst:.1e}")
+    output.say(f"wrote {result.path}")
+    output.result({
+        "path": str(result.path), "variant": result.spec.variant, "scale": result.spec.scale,
+        "weights": result.spec.weights, "random_weights": result.spec.random_weights,
+        "errors": result.errors, "passes": result.passes,
+    })
+
+
+@command("build-engine")
+@click.argument("source", required=False, type=click.Path(path_type=Path))
+@click.option("--target", default="auto", show_default=True,
+              help="auto, onnxruntime, openvino or tensorrt-rtx.")
+@click.option("--fp32", "precision", flag_value="fp32")
+@click.option("--fp16", "precision", flag_value="fp16")
+@click.option("--bf16", "precision", flag_value="bf16")
+@click.option("--int8", "precision", flag_value="int8",
+              help="Without any of these: the fastest float type of the target that is safe.")
+@click.option("--calib", "calibration", multiple=True, type=click.Path(path_type=Path),
+              help="Pictures and folders to calibrate int8 on; repeatable.")
+@click.option("--max-drift", type=click.FloatRange(0), metavar="DB",
+              help="Fail with exit code 3 where the engine loses more.")
+@click.option("--shapes", callback=_shapes, metavar="MIN,OPT,MAX",
+              help="Input sizes, each HxW.  [default: 16x16,180x320,1080x1920]")
+@click.option("--cc", "capabilities", callback=_list, metavar="LIST",
+              help="Compute capabilities for tensorrt-rtx, such as 8.6,8.9.  [default: all]")
+@click.option("-o", "--output", "path", type=click.Path(path_type=Path), help="Engine to write.")
+def build_engine_command(
+    output: Output, source: Path | None, path: Path | None, precision: str | None, **options: Any
+) -> None:
+    """Build an engine from an exported ONNX and measure its drift.
+
+    Without SOURCE the newest exported ONNX of the current directory is taken.
+    """
+    from .commands.build_engine import BuildOptions, build_engine
+    from .commands.newest import newest_model
+
+    if source is None:
+        source = newest_model(Path())
+        if source is None:
+            raise SrDeployError(
+                "there is no exported ONNX in this directory",
+                "srdeploy export --model vapsr makes one; or name a file",
+            )
+        output.say(f"building from {source}, the newest export in this directory")
+    chosen = Precision(precision) if precision else None
+    result = build_engine(source, BuildOptions(precision=chosen, **options), path, output.say)
+    manifest = result.manifest
+    for record in manifest.drift:
+        output.say(
+            f"drift on {record.dataset}: {record.drift:+.3f} dB (PSNR {record.psnr_engine:.3f},"
+            f" {record.reference_runtime} fp32 {record.psnr_reference:.3f}),"
+            f" fidelity {record.fidelity:.1f} dB, executed on {record.executed_on}"
+        )
+    if manifest.build.precision is Precision.INT8:
+        output.say(f"{manifest.int8_mac_share:.0%} of the Conv and MatMul MACs are int8")
+    for note in manifest.notes:
+        output.say(f"note: {note}")
+    output.say(f"wrote {result.path}")
+    output.result({"path": str(result.path), **json.loads(dump(manifest))})
+
+
+@command("run")
+@click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
+@click.option("-o", "--output", "path", type=click.Path(path_type=Path),
+              help="File or folder to write.  [default: INPUT_x4 beside it]")
+@click.option("--engine", type=click.Path(path_type=Path),
+              help="Engine to use.  [default: the newest here, built if there is none]")
+@click.option("--tile", type=click.IntRange(16), help="Cut frames into tiles of this edge.")
+@click.option("--codec", help="Encoder, such as libx264 or libx265.")
+@click.option("--crf", type=click.IntRange(0, 63), help="Quality of the encoder; less is better.")
+@click.option("--preset", help="Speed of the encoder.  [default: veryfast]")
+def run_command(output: Output, source: Path, path: Path | None, **options: Any) -> None:
+    """Upscale a video, a picture or a folder of pictures."""
+    from .commands.run import run
+
+    with _bar(output, "frames") as update:
+        result = run(source, path, say=output.say, progress=update, **options)
+    for line in result.pop("lines"):
+        output.say(line)
+    output.result(result)
+
+
+@command("validate")
+@click.option("--engine", type=click.Path(path_type=Path), help="Engine to measure.")
+@click.option("--onnx", "model", type=click.Path(path_type=Path),
+              help="Exported ONNX to measure; with --engine, what it was built from.")
+@click.option("--data", "folder", required=True, type=click.Path(path_type=Path),
+              help="Data sets, or a folder of HR pictures.")
+@click.option("--max-drift", type=click.FloatRange(0), metavar="DB",
+              help="Exit with 3 where a set loses more.")
+@click.option("--report", type=click.Path(path_type=Path), help="HTML report to write.")
+def validate_command(
+    output: Output, max_drift: float | None, report: Path | None, **options: Any
+) -> None:
+    """Measure the drift of an engine against the network in PyTorch fp32."""
+    from .commands.validate import validate
+    from .validate.drift import check_budget, to_json
+
+    with _bar(output, "pictures") as update:
+        result = validate(say=output.say, progress=update, **options)
+    for dataset in result.datasets:
+        output.say(
+            f"{dataset.name}: PSNR {dataset.mean('psnr_engine'):.3f} dB,"
+            f" {dataset.reference_runtime} fp32 {dataset.mean('psnr_reference'):.3f},"
+            f" drift {dataset.drift:+.4f} dB, fidelity {dataset.mean('fidelity'):.1f} dB,"
+            f" SSIM {dataset.mean('ssim_engine'):.4f}"
+        )
+    if report is not None:
+        from .validate.report import write_report
+
+        write_report(report, result.subject, result.datasets, manifest=result.manifest,
+                     max_drift=max_drift)
+        output.say(f"wrote {report}")
+    output.result(to_json(result.subject, result.datasets, max_drift))
+    if max_drift is not None:
+        check_budget(result.datasets, max_drift)

@@ -1,0 +1,87 @@
+"""``srdeploy train``: pictures become a checkpoint and its PSNR."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+
+from .. import data
+from ..files import write_bytes
+from ..models import candidates
+from ..train.data import PatchSampler, find_pictures
+from ..train.depthwise import speed_up
+from ..train.loop import Pair, Recipe, train
+from ..validate.datasets import find_datasets
+from ..validate.resize import modcrop, shrink
+from . import Say
+
+QUICK = {"steps": 60, "batch": 4, "patch": 24, "warmup": 10, "decay": 20, "validate_every": 30}
+
+
+def train_model(
+    model: str,
+    scale: int,
+    folders: Sequence[Path],
+    validation: Path | None,
+    folder: Path | None,
+    quick: bool,
+    threads: int | None,
+    say: Say,
+    **recipe_options: Any,
+) -> dict[str, Any]:
+    """Train the best-named variant of ``model`` from scratch, or go on where it stopped.
+
+    Args:
+        model: Such as ``vapsr-s``.
+        scale: Upscaling factor.
+        folders: Training pictures, used as HR.
+        validation: Data sets for the PSNR; None for the bundled proof pictures.
+        folder: Of the run; None for ``runs/VARIANT``.
+        quick: A run of minutes.
+        threads: CPU threads; None for all.
+        say: Takes progress.
+        recipe_options: Fields of :class:`~srdeploy.train.loop.Recipe`; None leaves a default.
+
+    Returns:
+        ``variant``, ``weights`` (path of the EMA weights), ``checkpoint`` and ``psnr``.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    family, variant = candidates(model, scale)[0]
+    given = {name: value for name, value in recipe_options.items() if value is not None}
+    recipe = dataclasses.replace(Recipe(**(QUICK if quick else {})), **given)
+    run = folder or Path("runs") / variant.name
+    sampler = PatchSampler(find_pictures(folders), scale, recipe.patch)
+    say(f"{variant.name}: {len(sampler.pairs)} pictures, {len(sampler.skipped)} left out")
+    for line in sampler.skipped[:5]:
+        say(f"left out: {line}")
+    torch.manual_seed(0)
+    network = family.build(variant.config)
+    speed_up(network)
+    checkpoint = run / "checkpoint.pth"
+    scores = train(network, sampler, recipe, checkpoint, _validation(validation, scale), say)
+    weights = run / f"{variant.name}.safetensors"
+    trained = torch.load(checkpoint, map_location="cpu", weights_only=True)["params_ema"]
+    write_bytes(weights, save({k: v.contiguous() for k, v in trained.items()}))
+    return {
+        "variant": variant.name,
+        "weights": str(weights),
+        "checkpoint": str(checkpoint),
+        "psnr": scores,
+    }
+
+
+def _validation(folder: Path | None, scale: int) -> list[Pair]:
+    """Name, LR and HR of every validation picture."""
+    if folder is not None:
+        return [(p.name, *p.read()) for d in find_datasets(folder, scale) for p in d.pairs]
+    pairs: list[Pair] = []
+    for picture in data.pictures("proof"):
+        hr = modcrop(picture.read(), scale)
+        pairs.append((picture.name, shrink(hr, scale), hr))
+    return pairs

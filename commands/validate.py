@@ -1,0 +1,110 @@
+"""``srdeploy validate``: the drift of an engine or an ONNX file against PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from .. import data
+from ..errors import EngineError, ModelFileError, SrDeployError
+from ..files import digest_file
+from ..runtime.engine import open_engine, read_manifest
+from ..runtime.model_file import read_model
+from ..runtime.targets.onnxruntime import ReferenceSession
+from ..spec import Manifest, ModelSpec, Precision
+from ..validate.datasets import find_datasets
+from ..validate.drift import DatasetResult, Progress, Subject, measure
+from ..validate.reference import open_reference
+from . import Say
+from .newest import newest_engine, newest_model
+
+
+@dataclass(frozen=True)
+class ValidationResult:
+    """Figures of a validation, and of what they are."""
+
+    subject: Subject
+    datasets: tuple[DatasetResult, ...]
+    manifest: Manifest | None
+
+
+def validate(
+    engine: Path | None, model: Path | None, folder: Path, say: Say, progress: Progress | None
+) -> ValidationResult:
+    """Measure an engine, or an exported ONNX, on the data sets in ``folder``.
+
+    Args:
+        engine: An engine; None with ``model`` to measure the ONNX itself in ONNX Runtime.
+        model: An exported ONNX: what is measured, or with ``engine`` its reference. With
+            neither, the newest engine of the current directory, else the newest ONNX.
+        folder: Data sets, see :func:`~srdeploy.validate.datasets.find_datasets`.
+
+    Raises:
+        SrDeployError: Something is missing, damaged, or does not belong together.
+    """
+    if engine is None and model is None:
+        engine = newest_engine(Path())
+        model = None if engine else newest_model(Path())
+        if engine is None and model is None:
+            raise SrDeployError(
+                "there is no engine and no exported ONNX in this directory",
+                "srdeploy export and srdeploy build-engine make them; or give --engine or --onnx",
+            )
+        say(f"validating {engine or model}, the newest in this directory")
+    if engine is None:
+        assert model is not None  # one of them was given or found
+        return _validate_model(model, folder, progress)
+    manifest = read_manifest(engine)
+    graph, spec = _reference_model(engine, manifest, model)
+    session, manifest = open_engine(engine)
+    with session, open_reference(graph, spec) as reference:
+        datasets = find_datasets(folder, spec.scale)
+        results = measure(session, reference, datasets, spec.scale, progress)
+        return ValidationResult(Subject.of(manifest, session), results, manifest)
+
+
+def _validate_model(path: Path, folder: Path, progress: Progress | None) -> ValidationResult:
+    model, spec = read_model(path)
+    datasets = find_datasets(folder, spec.scale)
+    with ReferenceSession(model, spec.scale) as session, open_reference(model, spec) as reference:
+        results = measure(session, reference, datasets, spec.scale, progress)
+    subject = Subject(
+        model=spec.architecture,
+        variant=spec.variant,
+        scale=spec.scale,
+        target=session.target,
+        precision=Precision.FP32.value,
+        executed_on=session.target,
+        engine_executed=True,
+    )
+    return ValidationResult(subject, results, None)
+
+
+def _reference_model(
+    engine: Path, manifest: Manifest, given: Path | None
+) -> tuple[onnx.ModelProto, ModelSpec]:
+    """The exported ONNX that an engine was built from.
+
+    Raises:
+        EngineError: It is not here, or the one given is another.
+    """
+    wanted = manifest.build.onnx_sha256
+    if given is not None:
+        if digest_file(given) != wanted:
+            raise EngineError(
+                f"{engine} was not built from {given}",
+                "name the ONNX that build-engine was given",
+            )
+        return read_model(given)
+    bundle = data.bundled_onnx(manifest.model.variant)
+    nearby = [*engine.parent.glob("*.onnx"), *Path().glob("*.onnx"), *([bundle] if bundle else [])]
+    for path in nearby:
+        if path.is_file() and digest_file(path) == wanted:
+            return read_model(path)
+    raise ModelFileError(
+        f"the ONNX that {engine} was built from is not beside it",
+        "name it with --onnx, so that its drift can be measured",
+    )

@@ -1,0 +1,160 @@
+"""What srdeploy brings along: photographs, trained weights and a demo clip.
+
+The photographs are listed in ``pictures.json`` with their digests, licences and splits;
+``LICENSES.md`` says the same for people. Splits are disjoint by source photograph:
+``calibration`` sets the ranges of an int8 engine, ``tuning`` chooses the layers that stay in
+float, ``proof`` is seen by neither and measures the drift that a manifest states.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from .. import spec
+from ..errors import DatasetError
+
+SPLITS = ("calibration", "tuning", "proof")
+
+_FOLDER = Path(__file__).resolve().parent
+_REINSTALL = "the installation is damaged: install srdeploy again"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One bundled photograph.
+
+    Attributes:
+        file: Name in ``data/pictures``.
+        title: Name of the work, for the attribution.
+        sha256: Digest of the file.
+        width: In pixels, a multiple of 12, so that scales 2, 3 and 4 need no crop.
+        height: Likewise.
+        source: Address of the photograph that it was made from.
+        author: Whom the licence wants to be named.
+        licence: Name of the licence.
+        licence_address: Where the licence's text stands.
+        split: One of ``SPLITS``.
+    """
+
+    file: str
+    title: str
+    sha256: str
+    width: int
+    height: int
+    source: str
+    author: str
+    licence: str
+    licence_address: str
+    split: str
+
+    @property
+    def name(self) -> str:
+        """The file's name without its ending, for reports."""
+        return Path(self.file).stem
+
+    @property
+    def path(self) -> Path:
+        """Where the file lies."""
+        return _FOLDER / "pictures" / self.file
+
+    def read(self) -> NDArray[np.uint8]:
+        """The pixels as H×W×3 uint8, RGB; grey photographs have three equal channels.
+
+        Raises:
+            DatasetError: The file is missing, or is not the one that the manifest names.
+        """
+        try:
+            content = self.path.read_bytes()
+        except OSError as exc:
+            raise DatasetError(f"{self.path} cannot be read: {exc}", _REINSTALL) from exc
+        digest = hashlib.sha256(content).hexdigest()
+        if digest != self.sha256:
+            raise DatasetError(
+                f"{self.path} was altered: expected SHA-256 {self.sha256}, got {digest}",
+                _REINSTALL,
+            )
+        return self._decode(content)
+
+    def _decode(self, content: bytes) -> NDArray[np.uint8]:
+        try:
+            with Image.open(io.BytesIO(content)) as opened:
+                pixels = np.asarray(opened.convert("RGB"))
+        except (OSError, Image.DecompressionBombError) as exc:
+            raise DatasetError(f"{self.path} is no picture: {exc}", _REINSTALL) from exc
+        if pixels.shape != (self.height, self.width, 3):
+            height, width = pixels.shape[:2]
+            raise DatasetError(
+                f"{self.path}: expected {self.width}×{self.height} pixels, got {width}×{height}",
+                _REINSTALL,
+            )
+        return pixels
+
+
+@dataclass(frozen=True)
+class _Gallery:
+    """The form of ``pictures.json``."""
+
+    pictures: tuple[Picture, ...]
+
+
+def pictures(split: str) -> tuple[Picture, ...]:
+    """The bundled photographs of a split, in the manifest's order; files are not opened.
+
+    Raises:
+        DatasetError: The split is not one of ``SPLITS``, or the manifest is damaged.
+    """
+    if split not in SPLITS:
+        raise DatasetError(
+            f"no split of the bundled pictures is called {split!r}",
+            f"the splits are {', '.join(SPLITS)}",
+        )
+    return tuple(p for p in _gallery(_FOLDER / "pictures.json") if p.split == split)
+
+
+def weights_folder() -> Path:
+    """Folder of the bundled weights, ``data/weights``; it may not exist."""
+    return _FOLDER / "weights"
+
+
+def bundled_weights(variant: str) -> Path | None:
+    """The bundled checkpoint of a variant such as ``vapsr-s-x4``, None where there is none."""
+    return _bundled(f"{variant}.safetensors")
+
+
+def bundled_onnx(variant: str) -> Path | None:
+    """The bundled ONNX file of a variant, for machines without torch; None if there is none."""
+    return _bundled(f"{variant}.onnx")
+
+
+def _bundled(file: str) -> Path | None:
+    path = weights_folder() / file
+    # A variant may come from a checkpoint that nobody vouches for: it must not leave the folder.
+    return path if path.parent == weights_folder() and path.is_file() else None
+
+
+@lru_cache(maxsize=1)
+def _gallery(manifest: Path) -> tuple[Picture, ...]:
+    """Read and check the manifest."""
+    try:
+        listed = spec.load(_Gallery, manifest.read_text(encoding="utf-8")).pictures
+    except (OSError, ValueError) as exc:
+        raise DatasetError(f"{manifest} cannot be used: {exc}", _REINSTALL) from exc
+    split_of: dict[str, str] = {}
+    for picture in listed:
+        if picture.split not in SPLITS or Path(picture.file).name != picture.file:
+            raise DatasetError(
+                f"{manifest}: {picture.file!r} in split {picture.split!r}: expected a plain "
+                f"file name in one of {', '.join(SPLITS)}",
+                _REINSTALL,
+            )
+        if split_of.setdefault(picture.source, picture.split) != picture.split:
+            raise DatasetError(f"{manifest}: {picture.source} is in two splits", _REINSTALL)
+    return listed

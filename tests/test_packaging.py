@@ -1,0 +1,91 @@
+"""One package, one copy of it, and a wheel that holds all of it."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import srdeploy
+
+HEAVY = ("torch", "onnx", "onnxruntime", "openvino", "tensorrt_rtx", "av", "numpy", "PIL", "rich")
+
+
+def test_one_copy_of_the_package(repository: Path) -> None:
+    assert Path(srdeploy.__file__).resolve() == repository / "__init__.py"
+    assert importlib.import_module("srdeploy.spec").__file__ is not None
+    assert "__init__" not in sys.modules, "the root was imported under a second name"
+
+
+@pytest.mark.parametrize("statement", ["import srdeploy", "import srdeploy.cli"])
+def test_import_loads_nothing_heavy(statement: str, repository: Path) -> None:
+    code = f"import sys; {statement}; print([m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+        env={"PYTHONPATH": str(repository / ".src"), "PATH": ""},
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_runtime_needs_no_torch(repository: Path) -> None:
+    """Every module of the deployable half imports where torch does not exist."""
+    code = (
+        "import sys, pkgutil, importlib\n"
+        "sys.modules['torch'] = None\n"
+        "import srdeploy.runtime, srdeploy.calib, srdeploy.data\n"
+        "for package in (srdeploy.runtime, srdeploy.calib, srdeploy.data):\n"
+        "    for module in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):\n"
+        "        importlib.import_module(module.name)\n"
+        "import srdeploy.commands.run, srdeploy.commands.build_engine, srdeploy.commands.validate\n"
+        "print('fine')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False,
+        env={"PYTHONPATH": str(repository / ".src"), "PATH": ""},
+    )
+    assert done.stdout.strip() == "fine", done.stderr
+
+
+def tracked(repository: Path) -> set[str]:
+    """Files of the package as git has them, or will have them."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=repository, capture_output=True, text=True, check=True,
+    ).stdout.split("\n")
+    outside = ("tests/", "docs/", "examples/", ".", "bench/results/")
+    in_folders = {f for f in listed if "/" in f and not f.startswith(outside)}
+    at_root = {f for f in listed if "/" not in f and f.endswith((".py", ".typed"))}
+    return {f for f in in_folders | at_root if (repository / f).is_file()}
+
+
+def test_wheel_holds_the_tree(repository: Path, tmp_path: Path) -> None:
+    if not (repository / ".git").exists():
+        pytest.skip("the file list comes from git")
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path),
+         str(repository)],
+        capture_output=True, text=True, check=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = {n for n in archive.namelist() if ".dist-info/" not in n}
+    assert names == {f"srdeploy/{f}" for f in tracked(repository)}
+
+
+def test_constraints_pin_every_dependency(repository: Path) -> None:
+    project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
+    pinned = {
+        line.split("==")[0].lower()
+        for line in (repository / "constraints.txt").read_text().split("\n") if "==" in line
+    }
+    extras = ("torch", "openvino", "tensorrt-rtx", "dev")
+    wanted = project["dependencies"] + sum(
+        (project["optional-dependencies"][e] for e in extras), []
+    )
+    names = {w.replace("=", " ").replace(">", " ").replace(";", " ").split()[0] for w in wanted}
+    assert {n.lower() for n in names} - {"onnxruntime"} <= pinned
