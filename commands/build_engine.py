@@ -160,7 +160,10 @@ def _calibrate(job: _Source, options: BuildOptions, say: Say) -> Int8Result:
     result = calibrate_int8(
         job.model, pictures, tuning, job.spec.scale, Precision.FP32, options.worst
     )
-    say(f"left in float, worst in int8 first: {', '.join(n.node for n in result.skipped)}")
+    worst = ", ".join(f"{n.node} ({n.drift:+.3f} dB)" for n in result.float_nodes)
+    say(f"left in float, with what each alone would lose in int8: {worst or 'none'}")
+    for name in result.left_out:
+        say(f"left out of the calibration, too small: {name}")
     return result
 
 
@@ -172,12 +175,14 @@ def _build_one(
     precision = options.precision or rest
     if precision is not Precision.INT8:
         rest = precision
-    model, share = job.model, 0.0
+    written, share, float_nodes = rest, 0.0, ()
+    model = job.model
     if int8 is not None:
-        skipped = tuple(n.node for n in int8.skipped)
-        model = quantise(job.model, int8.ranges, skipped, rest)
+        written = target.written_rest(rest)
+        float_nodes = tuple(node.node for node in int8.float_nodes)
+        model = quantise(job.model, int8.ranges.bounds, float_nodes, written)
         share = int8_mac_share(model)
-    graph = with_pixels(lower(model, rest)).SerializeToString()
+    graph = with_pixels(lower(model, written)).SerializeToString()
     config = BuildConfig(
         onnx_sha256=job.sha256,
         target=target.name,
@@ -186,7 +191,7 @@ def _build_one(
         rest=rest,
         shapes=options.shapes,
         calibration_sha256=int8.calibration_sha256 if int8 else "",
-        float_nodes=tuple(n.node for n in int8.skipped) if int8 else (),
+        float_nodes=float_nodes,
         capabilities=options.capabilities,
     )
     started = time.perf_counter()

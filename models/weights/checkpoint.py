@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -63,7 +64,9 @@ def _load(path: Path) -> Any:
         except (SafetensorError, OSError, ValueError) as exc:
             raise CheckpointError(f"{path} is not a safetensors file: {exc}") from exc
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on the pickle's protocol; what counts is raised
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as exc:
         reason = str(exc)
         if "Unsupported global" in reason or "unsupported" in reason.lower():

@@ -58,6 +58,11 @@ class Target(ABC):
     def rest_precision(self) -> Precision:
         """Fastest safe type on this machine for what an int8 engine leaves in float."""
 
+    def written_rest(self, config_rest: Precision) -> Precision:
+        """Float type that an int8 graph is written in; another one only where a target lowers
+        the float part itself because it cannot fuse Q/DQ in that type."""
+        return config_rest
+
     @abstractmethod
     def build(self, graph: bytes, config: BuildConfig) -> BuiltEngine:
         """Build an engine from a serialised ONNX graph.
