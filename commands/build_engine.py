@@ -175,8 +175,8 @@ def _build_one(
     precision = options.precision or rest
     if precision is not Precision.INT8:
         rest = precision
-    written, share, float_nodes = rest, 0.0, ()
-    model = job.model
+    model, written, share = job.model, rest, 0.0
+    float_nodes: tuple[str, ...] = ()
     if int8 is not None:
         written = target.written_rest(rest)
         float_nodes = tuple(node.node for node in int8.float_nodes)

@@ -50,3 +50,42 @@ def _make_model(say: Say) -> Path:
         )
     say(f"no engine and no ONNX here: taking the bundled {bundle.name}")
     return bundle
+
+
+def run(
+    source: Path,
+    output: Path | None,
+    engine: Path | None,
+    options: VideoOptions,
+    say: Say,
+    progress: Callable[[int, int | None, str], None],
+) -> RunResult:
+    """Upscale a video, a picture or a folder of pictures.
+
+    Args:
+        source: What to upscale.
+        output: File or folder to write; None for ``STEM_xS`` beside the source.
+        engine: Engine to use; None for the newest here, built if there is none.
+        options: Encoding of videos, and the tile that larger frames are cut into.
+        say: Takes lines for the user.
+        progress: Takes what is done, what there is in all, and the speed.
+
+    Raises:
+        SrDeployError: The source or the engine cannot be used; nothing is written then.
+    """
+    if not source.exists():
+        raise MediaError(f"there is no file or folder {source}", "check the path")
+    session, manifest = open_or_build(engine, say)
+    with session:
+        options = _with_halo(options, manifest, say)
+        target = output or _default_output(source, session.scale)
+        if source.is_dir():
+            return _run_folder(source, target, session, options, progress)
+        if source.suffix.lower() in PICTURE_SUFFIXES:
+            done = upscale_picture(source, target, session, options.tile, options.halo)
+            return RunResult(target, 1, None, done.notes)
+        video = upscale_video(
+            source, target, session, options,
+            lambda state: progress(state.done, state.total, f"{state.fps:.1f} frames/s"),
+        )
+        return RunResult(target, video.frames, video, video.notes)

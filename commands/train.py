@@ -20,7 +20,7 @@ from ..validate.datasets import find_datasets
 from ..validate.resize import modcrop, shrink
 from . import Say
 
-QUICK = {"steps": 60, "batch": 4, "patch": 24, "warmup": 10, "decay": 20, "validate_every": 30}
+QUICK = Recipe(steps=60, batch=4, patch=24, warmup=10, decay=20, validate_every=30)
 
 
 def train_model(
@@ -54,7 +54,7 @@ def train_model(
         torch.set_num_threads(threads)
     family, variant = candidates(model, scale)[0]
     given = {name: value for name, value in recipe_options.items() if value is not None}
-    recipe = dataclasses.replace(Recipe(**(QUICK if quick else {})), **given)
+    recipe = dataclasses.replace(QUICK if quick else Recipe(), **given)
     run = folder or Path("runs") / variant.name
     sampler = PatchSampler(find_pictures(folders), scale, recipe.patch)
     say(f"{variant.name}: {len(sampler.pairs)} pictures, {len(sampler.skipped)} left out")

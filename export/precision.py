@@ -83,17 +83,20 @@ def _pin_ends(model: onnx.ModelProto) -> None:
     for node in model.graph.node:
         for name in node.input:
             consumers.setdefault(name, []).append(node)
-    ends = (
-        (consumers, [v.name for v in model.graph.input], lambda node: node.output),
-        (producers, [v.name for v in model.graph.output], lambda node: node.input),
-    )
-    for neighbours, pending, onward in ends:
-        while pending:
-            for node in neighbours.get(pending.pop(), []):
-                if not kept_in_fp32(node):
-                    pin_to_fp32(node)
-                    if node.op_type not in ("Conv", "MatMul", "Gemm"):
-                        pending += onward(node)
+    _pin_until_weights(consumers, [v.name for v in model.graph.input], forward=True)
+    _pin_until_weights(producers, [v.name for v in model.graph.output], forward=False)
+
+
+def _pin_until_weights(
+    neighbours: dict[str, list[NodeProto]], pending: list[str], forward: bool
+) -> None:
+    """Pin nodes from the tensors ``pending`` on, in one direction, up to a Conv or MatMul."""
+    while pending:
+        for node in neighbours.get(pending.pop(), []):
+            if not kept_in_fp32(node):
+                pin_to_fp32(node)
+                if node.op_type not in ("Conv", "MatMul", "Gemm"):
+                    pending += node.output if forward else node.input
 
 
 def pin_to_fp32(node: NodeProto) -> None:
@@ -122,7 +125,7 @@ class _Lowering:
             n for n, t in self.initializers.items() if t.data_type == TensorProto.FLOAT
         }
         # Type in which each float tensor exists, and the casts already made of it.
-        self.kind = dict.fromkeys(self.floats, TensorProto.FLOAT)
+        self.kind: dict[str, int] = dict.fromkeys(self.floats, TensorProto.FLOAT)
         self.casts: dict[tuple[str, int], str] = {}
         self.nodes: list[NodeProto] = []
         self.constants: list[TensorProto] = []

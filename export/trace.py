@@ -110,7 +110,7 @@ def _module_name(node: onnx.NodeProto, initializers: set[str]) -> str:
     """``body.0.proj_1`` for a layer with weights, ``body.0/Gelu`` for an op inside a module."""
     for name in node.input[1:]:
         if name in initializers and name.endswith(".weight"):
-            return name.removesuffix(".weight")
+            return str(name.removesuffix(".weight"))
     scopes = next((p.value for p in node.metadata_props if p.key == "namespace"), "")
     # "/body.0: package.Class/gelu: aten.gelu.default": the last scope is the op itself
     modules = [part.split(":")[0].strip() for part in scopes.split("/")[:-1]]
