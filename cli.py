@@ -78,12 +78,20 @@ def command(name: str) -> Callable[[Callable[..., None]], click.Command]:
                 _fail("out of memory", "try a smaller --tile", verbose, 1)
             except Exception as exc:  # a fault of srdeploy, not of the user
                 kind = type(exc).__name__
-                _fail(f"{kind}: {exc}", "this is a fault in srdeploy; please report it with"
-                      " what --verbose prints", verbose, 1)
+                _fail(
+                    f"{kind}: {exc}",
+                    "this is a fault in srdeploy; please report it with what --verbose prints",
+                    verbose,
+                    1,
+                )
 
         for option in (
-            click.option("--json", "json_file", metavar="FILE",
-                         help="Write the result as JSON; '-' for standard output."),
+            click.option(
+                "--json",
+                "json_file",
+                metavar="FILE",
+                help="Write the result as JSON; '-' for standard output.",
+            ),
             click.option("--verbose", is_flag=True, help="Say more; show the trace of an error."),
             click.option("--quiet", is_flag=True, help="Print errors only."),
         ):
@@ -122,22 +130,27 @@ Update = Callable[[int, int | None, str], None]
 def _bar(output: Output, unit: str = "") -> Iterator[Update]:
     """A progress bar on a terminal; elsewhere a plain line now and then."""
     if output.quiet:
-        yield lambda done, total, word: None
+        yield _silent
     elif sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (
-            BarColumn(), TextColumn("{task.completed:g}/{task.total:g}"), TextColumn(unit),
-            TextColumn("{task.fields[word]}"), TimeRemainingColumn(),
+            BarColumn(),
+            TextColumn("{task.completed:g}/{task.total:g}"),
+            TextColumn(unit),
+            TextColumn("{task.fields[word]}"),
+            TimeRemainingColumn(),
         )
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task("", total=None, word="")
-            yield lambda done, total, word: bar.update(
-                task, completed=done, total=total, word=word
-            )
+            yield lambda done, total, word: bar.update(task, completed=done, total=total, word=word)
     else:
         yield _lines(unit)
+
+
+def _silent(_done: int, _total: int | None, _word: str) -> None:
+    """Say nothing."""
 
 
 def _lines(unit: str) -> Update:
@@ -199,19 +212,35 @@ def fetch_command(output: Output, names: tuple[str, ...]) -> None:
     from .commands.models import fetch_weights
 
     with _bar(output) as update:
-        paths = fetch_weights(names, output.say, lambda done, total: update(done, total or None, ""))
+        paths = fetch_weights(
+            names, output.say, lambda done, total: update(done, total or None, "")
+        )
     output.result({"files": [str(path) for path in paths]})
 
 
 @command("train")
 @click.option("--model", required=True, help="Model to train, such as vapsr-s.")
 @click.option("--scale", type=int, default=4, show_default=True)
-@click.option("--data", "folders", multiple=True, required=True,
-              type=click.Path(path_type=Path), help="Folder of training pictures; repeatable.")
-@click.option("--validation", type=click.Path(path_type=Path),
-              help="Data sets for the PSNR; without it the bundled proof pictures.")
-@click.option("-o", "--output", "folder", type=click.Path(path_type=Path),
-              help="Folder of the run, which goes on if it exists.  [default: runs/VARIANT]")
+@click.option(
+    "--data",
+    "folders",
+    multiple=True,
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder of training pictures; repeatable.",
+)
+@click.option(
+    "--validation",
+    type=click.Path(path_type=Path),
+    help="Data sets for the PSNR; without it the bundled proof pictures.",
+)
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    type=click.Path(path_type=Path),
+    help="Folder of the run, which goes on if it exists.  [default: runs/VARIANT]",
+)
 @click.option("--steps", type=click.IntRange(1), help="Length of the run.")
 @click.option("--batch", type=click.IntRange(1), help="Patches a step.")
 @click.option("--patch", type=click.IntRange(8), help="Edge of an LR patch in pixels.")
@@ -234,16 +263,24 @@ def train_command(output: Output, **options: Any) -> None:
 @command("export")
 @click.option("--model", help="Family, model or variant, such as vapsr, vapsr-s, vapsr-s-x4.")
 @click.option("--scale", type=int, help="Upscaling factor.  [default: 4]")
-@click.option("--weights", type=click.Path(path_type=Path),
-              help="Checkpoint; alone, its tensors say which network it is.")
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    help="Checkpoint; alone, its tensors say which network it is.",
+)
 @click.option("-o", "--output", "path", type=click.Path(path_type=Path), help="ONNX file to write.")
 @click.option("--opset", type=int, help="ONNX operator set, 18 to 23.  [default: 20]")
 @click.option("--static", metavar="HxW", callback=_size, help="Fix the input size.")
 @click.option("--fp16", is_flag=True, help="Compute in fp16; input and output stay float32.")
 @click.option("--inline-ops", is_flag=True, help="Write plain ONNX, without custom ops.")
 @click.option("--random-weights", is_flag=True, help="An untrained network, for benchmarks.")
-@click.option("--no-pass", "without", multiple=True, metavar="NAME",
-              help="Leave a graph pass out, such as channel-layernorm; repeatable.")
+@click.option(
+    "--no-pass",
+    "without",
+    multiple=True,
+    metavar="NAME",
+    help="Leave a graph pass out, such as channel-layernorm; repeatable.",
+)
 def export_command(output: Output, path: Path | None, **options: Any) -> None:
     """Export a network to ONNX with dynamic sizes, verified against PyTorch."""
     from .commands.export import ExportOptions, export
@@ -254,30 +291,62 @@ def export_command(output: Output, path: Path | None, **options: Any) -> None:
     output.say(f"graph passes: {passes}")
     output.say(f"verified against PyTorch at {len(result.errors)} sizes: largest error {worst:.1e}")
     output.say(f"wrote {result.path}")
-    output.result({
-        "path": str(result.path), "variant": result.spec.variant, "scale": result.spec.scale,
-        "weights": result.spec.weights, "random_weights": result.spec.random_weights,
-        "errors": result.errors, "passes": result.passes,
-    })
+    output.result(
+        {
+            "path": str(result.path),
+            "variant": result.spec.variant,
+            "scale": result.spec.scale,
+            "weights": result.spec.weights,
+            "random_weights": result.spec.random_weights,
+            "errors": result.errors,
+            "passes": result.passes,
+        }
+    )
 
 
 @command("build-engine")
 @click.argument("source", required=False, type=click.Path(path_type=Path))
-@click.option("--target", default="auto", show_default=True,
-              help="auto, onnxruntime, openvino or tensorrt-rtx.")
+@click.option(
+    "--target",
+    default="auto",
+    show_default=True,
+    help="auto, onnxruntime, openvino or tensorrt-rtx.",
+)
 @click.option("--fp32", "precision", flag_value="fp32")
 @click.option("--fp16", "precision", flag_value="fp16")
 @click.option("--bf16", "precision", flag_value="bf16")
-@click.option("--int8", "precision", flag_value="int8",
-              help="Without any of these: the fastest float type of the target that is safe.")
-@click.option("--calib", "calibration", multiple=True, type=click.Path(path_type=Path),
-              help="Pictures and folders to calibrate int8 on; repeatable.")
-@click.option("--max-drift", type=click.FloatRange(0), metavar="DB",
-              help="Fail with exit code 3 where the engine loses more.")
-@click.option("--shapes", callback=_shapes, metavar="MIN,OPT,MAX",
-              help="Input sizes, each HxW.  [default: 16x16,180x320,1080x1920]")
-@click.option("--cc", "capabilities", callback=_list, metavar="LIST",
-              help="Compute capabilities for tensorrt-rtx, such as 8.6,8.9.  [default: all]")
+@click.option(
+    "--int8",
+    "precision",
+    flag_value="int8",
+    help="Without any of these: the fastest float type of the target that is safe.",
+)
+@click.option(
+    "--calib",
+    "calibration",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Pictures and folders to calibrate int8 on; repeatable.",
+)
+@click.option(
+    "--max-drift",
+    type=click.FloatRange(0),
+    metavar="DB",
+    help="Fail with exit code 3 where the engine loses more.",
+)
+@click.option(
+    "--shapes",
+    callback=_shapes,
+    metavar="MIN,OPT,MAX",
+    help="Input sizes, each HxW.  [default: 16x16,180x320,1080x1920]",
+)
+@click.option(
+    "--cc",
+    "capabilities",
+    callback=_list,
+    metavar="LIST",
+    help="Compute capabilities for tensorrt-rtx, such as 8.6,8.9.  [default: all]",
+)
 @click.option("-o", "--output", "path", type=click.Path(path_type=Path), help="Engine to write.")
 def build_engine_command(
     output: Output, source: Path | None, path: Path | None, precision: str | None, **options: Any
@@ -316,33 +385,82 @@ def build_engine_command(
 
 @command("run")
 @click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
-@click.option("-o", "--output", "path", type=click.Path(path_type=Path),
-              help="File or folder to write.  [default: INPUT_x4 beside it]")
-@click.option("--engine", type=click.Path(path_type=Path),
-              help="Engine to use.  [default: the newest here, built if there is none]")
+@click.option(
+    "-o",
+    "--output",
+    "path",
+    type=click.Path(path_type=Path),
+    help="File or folder to write.  [default: INPUT_x4 beside it]",
+)
+@click.option(
+    "--engine",
+    type=click.Path(path_type=Path),
+    help="Engine to use.  [default: the newest here, built if there is none]",
+)
 @click.option("--tile", type=click.IntRange(16), help="Cut frames into tiles of this edge.")
 @click.option("--codec", help="Encoder, such as libx264 or libx265.")
 @click.option("--crf", type=click.IntRange(0, 63), help="Quality of the encoder; less is better.")
-@click.option("--preset", help="Speed of the encoder.  [default: veryfast]")
-def run_command(output: Output, source: Path, path: Path | None, **options: Any) -> None:
+@click.option("--preset", default="veryfast", show_default=True, help="Speed of the encoder.")
+@click.option(
+    "--allow-truncated",
+    is_flag=True,
+    help="Take what decodes of a video that is cut short, instead of failing.",
+)
+def run_command(
+    output: Output, source: Path, path: Path | None, engine: Path | None, **options: Any
+) -> None:
     """Upscale a video, a picture or a folder of pictures."""
     from .commands.run import run
+    from .runtime.video import VideoOptions
 
     with _bar(output, "frames") as update:
-        result = run(source, path, say=output.say, progress=update, **options)
-    for line in result.pop("lines"):
-        output.say(line)
-    output.result(result)
+        result = run(source, path, engine, VideoOptions(**options), output.say, update)
+    for note in result.notes:
+        output.say(f"note: {note}")
+    document: dict[str, Any] = {
+        "output": str(result.output),
+        "frames": result.frames,
+        "notes": result.notes,
+    }
+    if result.video is not None:
+        video = result.video
+        output.say(
+            f"{video.frames} frames of {video.width}×{video.height} in"
+            f" {video.seconds:.1f} s: {video.fps:.1f} frames/s"
+        )
+        document |= {
+            "fps": video.fps,
+            "seconds": video.seconds,
+            "width": video.width,
+            "height": video.height,
+            "codec": video.codec,
+            "engine_busy_seconds": video.engine_busy_seconds,
+        }
+    output.say(f"wrote {result.output}")
+    output.result(document)
 
 
 @command("validate")
 @click.option("--engine", type=click.Path(path_type=Path), help="Engine to measure.")
-@click.option("--onnx", "model", type=click.Path(path_type=Path),
-              help="Exported ONNX to measure; with --engine, what it was built from.")
-@click.option("--data", "folder", required=True, type=click.Path(path_type=Path),
-              help="Data sets, or a folder of HR pictures.")
-@click.option("--max-drift", type=click.FloatRange(0), metavar="DB",
-              help="Exit with 3 where a set loses more.")
+@click.option(
+    "--onnx",
+    "model",
+    type=click.Path(path_type=Path),
+    help="Exported ONNX to measure; with --engine, what it was built from.",
+)
+@click.option(
+    "--data",
+    "folder",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Data sets, or a folder of HR pictures.",
+)
+@click.option(
+    "--max-drift",
+    type=click.FloatRange(0),
+    metavar="DB",
+    help="Exit with 3 where a set loses more.",
+)
 @click.option("--report", type=click.Path(path_type=Path), help="HTML report to write.")
 def validate_command(
     output: Output, max_drift: float | None, report: Path | None, **options: Any
@@ -363,8 +481,9 @@ def validate_command(
     if report is not None:
         from .validate.report import write_report
 
-        write_report(report, result.subject, result.datasets, manifest=result.manifest,
-                     max_drift=max_drift)
+        write_report(
+            report, result.subject, result.datasets, manifest=result.manifest, max_drift=max_drift
+        )
         output.say(f"wrote {report}")
     output.result(to_json(result.subject, result.datasets, max_drift))
     if max_drift is not None:

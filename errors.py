@@ -30,66 +30,97 @@ class SrDeployError(Exception):
 
     Args:
         message: What happened: what was expected and what was found.
-        hint: What the user can do about it; shown on a line of its own.
+        hint: What the user can do about it, shown on a line of its own; by default what
+            mostly helps against errors of this kind.
     """
 
     exit_code = 1
+    default_hint = "please report this with what --verbose prints"
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = hint or self.default_hint
 
 
 class CheckpointError(SrDeployError):
     """A weights file cannot be read, trusted or recognised."""
 
+    default_hint = (
+        "expected a .pth, .pt or .safetensors file with the tensors "
+        "of a network that srdeploy models lists"
+    )
+
 
 class WeightsMissing(CheckpointError):
     """No weights are here for the model that was asked for."""
+
+    default_hint = "srdeploy fetch NAME, or srdeploy export --weights CHECKPOINT"
 
 
 class ModelFileError(SrDeployError):
     """An ONNX file is damaged, or srdeploy did not make it."""
 
+    default_hint = "srdeploy export writes such a file from a checkpoint"
+
 
 class ExportError(SrDeployError):
     """A network could not be written as ONNX, or the ONNX differs from it."""
+
+    default_hint = "check the options; if they are right, please report the network"
 
 
 class BuildError(SrDeployError):
     """A target refused the graph, the precision or the shape."""
 
+    default_hint = "try another precision or --target"
+
 
 class TargetUnavailable(BuildError):
     """The library or hardware that a target needs is not on this machine."""
+
+    default_hint = "try another --target"
 
 
 class EngineError(SrDeployError):
     """An engine or its manifest is damaged, foreign or stale."""
 
+    default_hint = "build the engine again with srdeploy build-engine"
+
 
 class MediaError(SrDeployError):
     """A video or picture cannot be read or written."""
+
+    default_hint = "check that the file plays elsewhere"
 
 
 class DatasetError(SrDeployError):
     """A data set or calibration set is empty, damaged or not paired."""
 
+    default_hint = "check the pictures named above"
+
 
 class TrainingError(SrDeployError):
     """A training run cannot start or go on."""
+
+    default_hint = "the last checkpoint is kept; the same command goes on from it"
 
 
 class OutputError(SrDeployError):
     """A file could not be written: missing folder, no permission, full disk."""
 
+    default_hint = "check that the folder exists, is writable and has space"
+
 
 class FetchError(SrDeployError):
     """A download failed, or what came has another digest."""
 
+    default_hint = "try again: it goes on where it stopped"
+
 
 class DriftExceeded(SrDeployError):
     """A measured drift is over the budget that was given."""
+
+    default_hint = "allow more, or build with another precision or calibration"
 
     exit_code = 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
@@ -35,7 +36,5 @@ def write_bytes(path: Path, content: bytes) -> None:
             "check that the folder exists, is writable and has space",
         ) from exc
     finally:
-        try:
+        with contextlib.suppress(OSError):  # where the folder itself is missing or unreadable
             partial.unlink(missing_ok=True)
-        except OSError:
-            pass  # the folder itself is missing or unreadable: there is nothing to remove

@@ -17,12 +17,12 @@ import onnx
 from .. import data
 from ..calib.int8 import Int8Result, calibrate_int8
 from ..calib.pictures import NamedPicture, load_pictures
-from ..errors import BuildError, SrDeployError, TargetUnavailable
+from ..errors import BuildError, TargetUnavailable
 from ..export.pixels import with_pixels
 from ..export.precision import lower
 from ..export.quantise import int8_mac_share, quantise
 from ..files import digest_file
-from ..runtime.engine import open_engine, write_engine
+from ..runtime.engine import write_engine
 from ..runtime.model_file import read_model
 from ..runtime.session import Session
 from ..runtime.targets import Target, open_target, target_names
@@ -86,9 +86,7 @@ class _Source:
     reference: Session
 
 
-def build_engine(
-    source: Path, options: BuildOptions, output: Path | None, say: Say
-) -> BuildResult:
+def build_engine(source: Path, options: BuildOptions, output: Path | None, say: Say) -> BuildResult:
     """Build an engine, time it, measure its drift, and write it with its manifest.
 
     Raises:

@@ -22,16 +22,19 @@ def list_models() -> list[dict[str, Any]]:
             *(["official, downloaded"] if published and cached(published) else []),
             *(["bundled"] if bundled_weights(variant.name) else []),
         ]
-        rows.append({
-            "variant": variant.name,
-            "architecture": family.name,
-            "scale": variant.scale,
-            "parameters": variant.parameters,
-            "paper": family.paper,
-            "weights": published.url if published else None,
-            "licence": published.licence if published else None,
-            "here": ", ".join(here) or ("srdeploy fetch " + variant.name if published else "no"),
-        })
+        rows.append(
+            {
+                "variant": variant.name,
+                "architecture": family.name,
+                "scale": variant.scale,
+                "parameters": variant.parameters,
+                "paper": family.paper,
+                "weights": published.url if published else None,
+                "licence": published.licence if published else None,
+                "here": ", ".join(here)
+                or ("srdeploy fetch " + variant.name if published else "no"),
+            }
+        )
     return rows
 
 

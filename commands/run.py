@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from .. import data
-from ..errors import SrDeployError
+from ..errors import EngineError, MediaError, SrDeployError
+from ..runtime import pictures, video
 from ..runtime.engine import open_engine
 from ..runtime.session import Session
 from ..spec import Manifest
@@ -14,6 +18,23 @@ from . import DEFAULT_MODEL, DEFAULT_SCALE, Say
 from .build_engine import BuildOptions, build_engine
 from .export import ExportOptions, export
 from .newest import newest_engine, newest_model
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What was written.
+
+    Attributes:
+        output: File or folder.
+        frames: Frames or pictures.
+        video: Figures of a video run, None for pictures.
+        notes: What should be known, one sentence each.
+    """
+
+    output: Path
+    frames: int
+    video: video.VideoResult | None
+    notes: tuple[str, ...]
 
 
 def open_or_build(engine: Path | None, say: Say) -> tuple[Session, Manifest]:
@@ -56,7 +77,7 @@ def run(
     source: Path,
     output: Path | None,
     engine: Path | None,
-    options: VideoOptions,
+    options: video.VideoOptions,
     say: Say,
     progress: Callable[[int, int | None, str], None],
 ) -> RunResult:
@@ -81,11 +102,60 @@ def run(
         target = output or _default_output(source, session.scale)
         if source.is_dir():
             return _run_folder(source, target, session, options, progress)
-        if source.suffix.lower() in PICTURE_SUFFIXES:
-            done = upscale_picture(source, target, session, options.tile, options.halo)
+        if pictures.is_picture(source):
+            done = pictures.upscale_picture(source, target, session, options.tile, options.halo)
             return RunResult(target, 1, None, done.notes)
-        video = upscale_video(
-            source, target, session, options,
+        result = video.upscale_video(
+            source,
+            target,
+            session,
+            options,
             lambda state: progress(state.done, state.total, f"{state.fps:.1f} frames/s"),
         )
-        return RunResult(target, video.frames, video, video.notes)
+        return RunResult(target, result.frames, result, result.notes)
+
+
+def _run_folder(
+    source: Path,
+    target: Path,
+    session: Session,
+    options: video.VideoOptions,
+    progress: Callable[[int, int | None, str], None],
+) -> RunResult:
+    done = pictures.upscale_folder(
+        source,
+        target,
+        session,
+        options.tile,
+        options.halo,
+        lambda count, total: progress(count, total, ""),
+    )
+    notes = tuple(f"{r.output.name}: {note}" for r in done for note in r.notes)
+    return RunResult(target, len(done), None, notes)
+
+
+def _default_output(source: Path, scale: int) -> Path:
+    if source.is_dir() or pictures.is_picture(source):
+        return pictures.default_output(source, scale)
+    return video.default_output(source, scale)
+
+
+def _with_halo(options: video.VideoOptions, manifest: Manifest, say: Say) -> video.VideoOptions:
+    """Give tiles the halo that makes them exact, or say that nothing does.
+
+    Raises:
+        EngineError: The tile has no core between halos of that size.
+    """
+    if options.tile is None:
+        return options
+    radius = manifest.model.receptive_radius
+    if radius is None:
+        say(f"note: {manifest.model.variant} sees the whole frame at once: tiles change the result")
+        return options
+    if options.tile <= 2 * radius:
+        raise EngineError(
+            f"a tile of {options.tile} pixels has no core between halos of {radius}, the"
+            f" receptive radius of {manifest.model.variant}",
+            f"--tile {8 * radius} wastes little; {2 * radius + 1} is the least",
+        )
+    return dataclasses.replace(options, halo=radius)

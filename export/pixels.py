@@ -51,7 +51,9 @@ def with_pixels(model: onnx.ModelProto) -> onnx.ModelProto:
         helper.make_node(
             "Transpose", ["pixels/r"], ["pixels/i"], "pixels/to_interleaved", perm=[0, 2, 3, 1]
         ),
-        helper.make_node("Cast", ["pixels/i"], ["upscaled"], "pixels/to_uint8", to=TensorProto.UINT8),
+        helper.make_node(
+            "Cast", ["pixels/i"], ["upscaled"], "pixels/to_uint8", to=TensorProto.UINT8
+        ),
     ]
     nodes = [*before, *graph.node, *after]
     sizes_in, sizes_out = _sizes(source), _sizes(sink)

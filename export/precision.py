@@ -117,13 +117,9 @@ class _Lowering:
         self.elem, self.dtype = _TYPES[precision]
         inferred = onnx.shape_inference.infer_shapes(model).graph
         values = [*inferred.value_info, *inferred.input, *inferred.output]
-        self.floats = {
-            v.name for v in values if v.type.tensor_type.elem_type == TensorProto.FLOAT
-        }
+        self.floats = {v.name for v in values if v.type.tensor_type.elem_type == TensorProto.FLOAT}
         self.initializers = {t.name: t for t in self.model.graph.initializer}
-        self.floats |= {
-            n for n, t in self.initializers.items() if t.data_type == TensorProto.FLOAT
-        }
+        self.floats |= {n for n, t in self.initializers.items() if t.data_type == TensorProto.FLOAT}
         # Type in which each float tensor exists, and the casts already made of it.
         self.kind: dict[str, int] = dict.fromkeys(self.floats, TensorProto.FLOAT)
         self.casts: dict[tuple[str, int], str] = {}

@@ -98,8 +98,7 @@ def _tidy(model: onnx.ModelProto) -> None:
         node.name = name
         node.doc_string = ""
     del graph.value_info[:]  # stale as soon as a pass has run; whoever needs it infers it
-    for holder in (model, graph, *graph.node, *graph.input, *graph.output,
-                   *graph.initializer):
+    for holder in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
         del holder.metadata_props[:]
     model.doc_string = graph.doc_string = ""
     model.producer_name = "srdeploy"

@@ -24,8 +24,13 @@ def default_sizes(spec: ModelSpec) -> tuple[tuple[int, int, int], ...]:
     """(N, H, W) to check: odd, prime and even ones, a strip each way, a batch of three."""
     m = spec.minimum_size
     return (
-        (1, m, m + 16), (1, m + 18, m), (1, m + 12, m + 30), (3, m + 22, m + 16),
-        (1, m + 31, m + 29), (2, m + 46, m + 40), (1, m + 64, m + 63),
+        (1, m, m + 16),
+        (1, m + 18, m),
+        (1, m + 12, m + 30),
+        (3, m + 22, m + 16),
+        (1, m + 31, m + 29),
+        (2, m + 46, m + 40),
+        (1, m + 64, m + 63),
     )
 
 

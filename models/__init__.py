@@ -147,18 +147,14 @@ def candidates(model: str, scale: int) -> tuple[tuple[Architecture, Variant], ..
     Raises:
         SrDeployError: The name is unknown, or exists at other scales only.
     """
-    named = [
-        (a, v) for a, v in all_variants() if model in (a.name, v.model, v.name)
-    ]
+    named = [(a, v) for a, v in all_variants() if model in (a.name, v.model, v.name)]
     if not named:
         names = sorted({v.model for _, v in all_variants()} | set(architecture_names()))
         raise SrDeployError(f"no model is called '{model}'", f"known ones: {', '.join(names)}")
     fitting = tuple((a, v) for a, v in named if v.scale == scale)
     if not fitting:
         scales = ", ".join(str(s) for s in sorted({v.scale for _, v in named}))
-        raise SrDeployError(
-            f"{model} has no variant of scale {scale}", f"its scales: {scales}"
-        )
+        raise SrDeployError(f"{model} has no variant of scale {scale}", f"its scales: {scales}")
     return fitting
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -125,8 +124,13 @@ def detect(state: StateDict) -> VapSRConfig | None:
     Args:
         state: Tensor name to tensor, wrappers and prefixes already stripped.
     """
-    required = ("conv_first.weight", "body.0.atten_branch.depthwise_dilated.weight",
-                "body.0.pixel_norm.weight", "conv_body.weight", "upsampler.0.weight")
+    required = (
+        "conv_first.weight",
+        "body.0.atten_branch.depthwise_dilated.weight",
+        "body.0.pixel_norm.weight",
+        "conv_body.weight",
+        "upsampler.0.weight",
+    )
     if any(name not in state for name in required):
         return None
     num_feat = state["conv_first.weight"].shape[0]
@@ -181,28 +185,40 @@ def _published(file: str, sha256: str) -> PublishedWeights:
 
 VARIANTS = (
     Variant(
-        "vapsr-x4", 4, VapSRConfig(4), 342_220,
+        "vapsr-x4",
+        4,
+        VapSRConfig(4),
+        342_220,
         _published(
             "VapSR_X4.pth",
             "fa6b84a174d8994eaaaa38156c9d751109b27c833bceeeb6018523e4d8a48ea0",
         ),
     ),
     Variant(
-        "vapsr-x3", 3, VapSRConfig(3, num_block=20, upsampler_feat=56), 336_811,
+        "vapsr-x3",
+        3,
+        VapSRConfig(3, num_block=20, upsampler_feat=56),
+        336_811,
         _published(
             "VapSR_X3.pth",
             "5c0052ea719174ea43e55f337655196fa1564ba2e0b04c3220a1312a18405a09",
         ),
     ),
     Variant(
-        "vapsr-x2", 2, VapSRConfig(2, num_block=20, upsampler_feat=56), 329_236,
+        "vapsr-x2",
+        2,
+        VapSRConfig(2, num_block=20, upsampler_feat=56),
+        329_236,
         _published(
             "VapSR_X2.pth",
             "6cbe6af3c18c16c8a2c9b83f484761693884f972e29a4a20e84f64b84d0a10cc",
         ),
     ),
     Variant(
-        "vapsr-s-x4", 4, VapSRConfig(4, **_SMALL), 154_956,
+        "vapsr-s-x4",
+        4,
+        VapSRConfig(4, **_SMALL),
+        154_956,
         _published(
             "VapSR-S.pth",
             "4ca434fcdd4abb327e281b3f7930fe9802b36d3d6acfbe785843fee5db7e0cfe",

@@ -38,9 +38,7 @@ class Session(ABC):
             EngineError: The frames are of another type or shape, or the engine failed.
         """
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
-            raise EngineError(
-                f"frames must be uint8 N×H×W×3, got {frames.dtype} {frames.shape}"
-            )
+            raise EngineError(f"frames must be uint8 N×H×W×3, got {frames.dtype} {frames.shape}")
         if 0 in frames.shape:
             raise EngineError(f"frames must not be empty, got {frames.shape}")
         upscaled = self._upscale(np.ascontiguousarray(frames))
@@ -56,7 +54,7 @@ class Session(ABC):
     def _upscale(self, frames: Frames) -> Frames:
         """Upscale contiguous, checked frames."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  most sessions hold memory only
         """Give back what the engine holds; using the session afterwards is an error."""
 
     def __enter__(self) -> Self:

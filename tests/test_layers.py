@@ -29,8 +29,15 @@ HOMES = {
     "openvino": {"runtime/targets/openvino.py"},
     "tensorrt_rtx": {"runtime/targets/tensorrt_rtx.py"},
     "click": {"cli.py"},
-    "torch": {"models", "train", "export/trace.py", "export/verify.py",
-              "validate/torch_session.py", "commands/train.py", "commands/export.py"},
+    "torch": {
+        "models",
+        "train",
+        "export/trace.py",
+        "export/verify.py",
+        "validate/torch_session.py",
+        "commands/train.py",
+        "commands/export.py",
+    },
 }
 
 
@@ -78,10 +85,12 @@ def test_third_party_imports_have_one_home(package: str, repository: Path) -> No
     wrong = []
     for path in sources(repository):
         relative = path.relative_to(repository).as_posix()
-        uses = any(n.split(".")[0] == package for n, inside in imports(path, repository)
-                   if not inside)
-        at_home = any(relative == home or relative.startswith(f"{home}/")
-                      for home in HOMES[package])
+        uses = any(
+            n.split(".")[0] == package for n, inside in imports(path, repository) if not inside
+        )
+        at_home = any(
+            relative == home or relative.startswith(f"{home}/") for home in HOMES[package]
+        )
         if uses and not at_home and not relative.startswith("bench/"):
             wrong.append(relative)
     assert not wrong

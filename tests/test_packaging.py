@@ -10,7 +10,6 @@ import zipfile
 from pathlib import Path
 
 import pytest
-
 import srdeploy
 
 HEAVY = ("torch", "onnx", "onnxruntime", "openvino", "tensorrt_rtx", "av", "numpy", "PIL", "rich")
@@ -26,7 +25,10 @@ def test_one_copy_of_the_package(repository: Path) -> None:
 def test_import_loads_nothing_heavy(statement: str, repository: Path) -> None:
     code = f"import sys; {statement}; print([m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
         env={"PYTHONPATH": str(repository / ".src"), "PATH": ""},
     )
     assert done.stdout.strip() == "[]"
@@ -45,7 +47,10 @@ def test_runtime_needs_no_torch(repository: Path) -> None:
         "print('fine')\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False,
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
         env={"PYTHONPATH": str(repository / ".src"), "PATH": ""},
     )
     assert done.stdout.strip() == "fine", done.stderr
@@ -55,7 +60,10 @@ def tracked(repository: Path) -> set[str]:
     """Files of the package as git has them, or will have them."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=repository, capture_output=True, text=True, check=True,
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.split("\n")
     outside = ("tests/", "docs/", "examples/", ".", "bench/results/")
     in_folders = {f for f in listed if "/" in f and not f.startswith(outside)}
@@ -67,9 +75,19 @@ def test_wheel_holds_the_tree(repository: Path, tmp_path: Path) -> None:
     if not (repository / ".git").exists():
         pytest.skip("the file list comes from git")
     subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path),
-         str(repository)],
-        capture_output=True, text=True, check=True,
+        [
+            sys.executable,
+            "-m",
+            "build",
+            "--wheel",
+            "--no-isolation",
+            "--outdir",
+            str(tmp_path),
+            str(repository),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
@@ -81,11 +99,12 @@ def test_constraints_pin_every_dependency(repository: Path) -> None:
     project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
     pinned = {
         line.split("==")[0].lower()
-        for line in (repository / "constraints.txt").read_text().split("\n") if "==" in line
+        for line in (repository / "constraints.txt").read_text().split("\n")
+        if "==" in line
     }
     extras = ("torch", "openvino", "tensorrt-rtx", "dev")
-    wanted = project["dependencies"] + sum(
-        (project["optional-dependencies"][e] for e in extras), []
-    )
+    wanted = [*project["dependencies"]]
+    for extra in extras:
+        wanted += project["optional-dependencies"][extra]
     names = {w.replace("=", " ").replace(">", " ").replace(";", " ").split()[0] for w in wanted}
     assert {n.lower() for n in names} - {"onnxruntime"} <= pinned

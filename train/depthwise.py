@@ -10,6 +10,8 @@ window of the input, which a compiled loop over all k·k shifts reads once from 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -28,7 +30,13 @@ def _weight_gradient(padded: Tensor, grad: Tensor, kernel: int, dilation: int) -
     return torch.stack(shifts)
 
 
-_compiled_weight_gradient = torch.compile(_weight_gradient, dynamic=False)
+@lru_cache(maxsize=1)
+def _compiled() -> Callable[[Tensor, Tensor, int, int], Tensor]:
+    """The compiled form; made when first needed, as loading the compiler takes seconds."""
+    compiled: Callable[[Tensor, Tensor, int, int], Tensor] = torch.compile(
+        _weight_gradient, dynamic=False
+    )
+    return compiled
 
 
 class _Depthwise(torch.autograd.Function):
@@ -50,7 +58,7 @@ class _Depthwise(torch.autograd.Function):
         turned = weight.flip(2, 3)
         grad_x = F.conv2d(grad, turned, padding=p, dilation=d, groups=x.shape[1])
         padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, p, p, p, p))
-        products = _compiled_weight_gradient(padded, grad.permute(0, 2, 3, 1), kernel, d)
+        products = _compiled()(padded, grad.permute(0, 2, 3, 1), kernel, d)
         grad_w = products.T.reshape(weight.shape).to(weight.dtype)
         grad_b = grad.sum((0, 2, 3)).to(weight.dtype) if ctx.has_bias else None
         return grad_x, grad_w, grad_b, None

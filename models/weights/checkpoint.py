@@ -75,8 +75,18 @@ def _load(path: Path) -> Any:
                 "save the tensors alone: torch.save(network.state_dict(), FILE)",
             ) from exc
         raise _not_a_checkpoint(path, exc) from exc
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError,
-            TypeError, UnicodeDecodeError, zipfile.BadZipFile) as exc:
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        TypeError,
+        UnicodeDecodeError,
+        zipfile.BadZipFile,
+    ) as exc:
         raise _not_a_checkpoint(path, exc) from exc
 
 
@@ -179,9 +189,7 @@ def check_tensors(network: nn.Module, state: dict[str, Tensor], path: Path) -> N
             )
 
 
-def network_from_arrays(
-    spec: ModelSpec, arrays: Mapping[str, np.ndarray]
-) -> tuple[nn.Module, str]:
+def network_from_arrays(spec: ModelSpec, arrays: Mapping[str, np.ndarray]) -> tuple[nn.Module, str]:
     """Rebuild the network of an exported model from the tensors in its file.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
@@ -140,7 +141,9 @@ class OnnxRuntimeTarget(Target):
         try:
             return OnnxRuntimeSession(content, manifest.model.scale)
         except Exception as exc:
-            raise EngineError(f"{manifest.engine_file} cannot be opened: {exc}", "build it again") from exc
+            raise EngineError(
+                f"{manifest.engine_file} cannot be opened: {exc}", "build it again"
+            ) from exc
 
 
 TARGET = OnnxRuntimeTarget()

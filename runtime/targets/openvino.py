@@ -122,7 +122,9 @@ class OpenVinoTarget(Target):
             properties = _properties(manifest.build)
             return OpenVinoSession(content, manifest.model.scale, properties)
         except RuntimeError as exc:
-            raise EngineError(f"{manifest.engine_file} cannot be opened: {exc}", "build it again") from exc
+            raise EngineError(
+                f"{manifest.engine_file} cannot be opened: {exc}", "build it again"
+            ) from exc
 
 
 TARGET = OpenVinoTarget()

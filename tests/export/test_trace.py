@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from srdeploy.errors import ExportError, ModelFileError
 from srdeploy.export.passes import open_pass, pass_names, run_passes
 from srdeploy.export.passes.channel_layernorm import run as rewrite_layernorm
@@ -142,8 +141,9 @@ def layernorm_graph(**changes) -> onnx.ModelProto:
     perm = changes.get("perm", [0, 2, 3, 1])
     nodes = [
         onnx.helper.make_node("Transpose", ["x"], ["t"], "t", perm=perm),
-        onnx.helper.make_node("LayerNormalization", ["t", "s", "b"], ["n"], "norm",
-                              axis=changes.get("axis", -1)),
+        onnx.helper.make_node(
+            "LayerNormalization", ["t", "s", "b"], ["n"], "norm", axis=changes.get("axis", -1)
+        ),
         onnx.helper.make_node("Transpose", ["n"], ["y"], "u", perm=[0, 3, 1, 2]),
     ]
     outputs = ["y"]
@@ -154,11 +154,15 @@ def layernorm_graph(**changes) -> onnx.ModelProto:
     size = 4
     weights = [onnx.numpy_helper.from_array(np.ones(size, np.float32), n) for n in "sb"]
     graph = onnx.helper.make_graph(
-        nodes, "g", [value("x", 1, [1, size, size, size])],
-        [value(o, 1, [1, size, size, size]) for o in outputs], weights,
+        nodes,
+        "g",
+        [value("x", 1, [1, size, size, size])],
+        [value(o, 1, [1, size, size, size]) for o in outputs],
+        weights,
     )
-    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)],
-                                       ir_version=10)
+    return onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10
+    )
 
 
 @pytest.mark.parametrize(
@@ -251,8 +255,10 @@ def test_pixels_round_and_clamp() -> None:
     for gain_nodes, expect in (
         ([onnx.helper.make_node("Identity", ["x"], ["y"], "i")], lambda c: c),
         (
-            [onnx.helper.make_node("Mul", ["x", "gain"], ["m"], "m"),
-             onnx.helper.make_node("Add", ["m", "shift"], ["y"], "a")],
+            [
+                onnx.helper.make_node("Mul", ["x", "gain"], ["m"], "m"),
+                onnx.helper.make_node("Add", ["m", "shift"], ["y"], "a"),
+            ],
             lambda c: np.rint(np.clip(c / np.float32(255) * 1.5 - 0.25, 0, 1) * 255),
         ),
     ):
@@ -260,8 +266,9 @@ def test_pixels_round_and_clamp() -> None:
         graph = onnx.helper.make_graph(
             gain_nodes, "g", [value("x", 1, shape)], [value("y", 1, shape)], [one, half]
         )
-        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)],
-                                       ir_version=10)
+        model = onnx.helper.make_model(
+            graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10
+        )
         engine = with_pixels(model)
         import onnxruntime as ort
 

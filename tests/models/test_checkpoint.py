@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-
 from srdeploy.errors import CheckpointError, FetchError, WeightsMissing
 from srdeploy.models import PublishedWeights, architecture
 from srdeploy.models.vapsr import VapSRConfig

@@ -9,10 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
-
+from srdeploy.errors import SrDeployError
 from srdeploy.models import all_variants, architecture, architecture_names, candidates
 from srdeploy.models.vapsr import VapSRConfig, describe, detect, rename_legacy
-from srdeploy.errors import SrDeployError
 
 ARCHITECTURE = architecture("vapsr")
 
@@ -21,7 +20,7 @@ ARCHITECTURE = architecture("vapsr")
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_golden(shared: Path, scale: int) -> None:
     with safe_open(shared / f"golden/vapsr_tiny_x{scale}.safetensors", "pt") as golden:
-        tensors = {name: golden.get_tensor(name) for name in golden.keys()}
+        tensors = {name: golden.get_tensor(name) for name in golden.keys()}  # noqa: SIM118
     state = {k.removeprefix("state."): v for k, v in tensors.items() if k.startswith("state.")}
     config = detect(state)
     assert config is not None

@@ -1,0 +1,5 @@
+"""``python -m srdeploy``."""
+
+from .cli import main
+
+main(prog_name="srdeploy")

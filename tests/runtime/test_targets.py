@@ -1,0 +1,196 @@
+"""The targets: what each builds, what runs here, and what is refused with which words."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import numpy as np
+import onnx
+import pytest
+from srdeploy.calib.int8 import percentile_observer
+from srdeploy.calib.ranges import collect_ranges
+from srdeploy.errors import BuildError, EngineError, TargetUnavailable
+from srdeploy.export.pixels import with_pixels
+from srdeploy.export.precision import lower
+from srdeploy.export.quantise import activations, quantise
+from srdeploy.runtime.session import Session
+from srdeploy.runtime.targets import Target, open_target, target_names
+from srdeploy.runtime.targets.onnxruntime import ReferenceSession
+from srdeploy.spec import BuildConfig, Manifest, ModelSpec, Precision, ShapeRange
+
+SHAPES = ShapeRange((8, 8), (24, 32), (64, 64))
+
+
+@pytest.fixture(params=target_names())
+def target(request) -> Target:
+    """Every target of the folder; one whose library is not installed fails, not skips."""
+    return open_target(request.param)
+
+
+def config_of(target: Target, precision: Precision, **changes) -> BuildConfig:
+    rest = target.rest_precision() if precision is Precision.INT8 else precision
+    return BuildConfig("0" * 64, target.name, target.version(), precision, rest, SHAPES, **changes)
+
+
+def graph_of(model: onnx.ModelProto, config: BuildConfig, target: Target) -> bytes:
+    written = config.rest
+    if config.precision is Precision.INT8:
+        written = target.written_rest(config.rest)
+        crops = np.random.default_rng(0).integers(0, 256, (4, 24, 32, 3), dtype=np.uint8)
+        ranges = collect_ranges(model, crops, activations(model), percentile_observer)
+        model = quantise(model, ranges.bounds, [], written)
+    return with_pixels(lower(model, written)).SerializeToString()
+
+
+def manifest_of(config: BuildConfig, spec: ModelSpec) -> Manifest:
+    return Manifest(config, spec, "0" * 64, "engine", "test")
+
+
+@pytest.mark.parametrize("precision", [p for p in Precision if p is not Precision.FP8])
+def test_builds_and_agrees_with_the_reference(exported, target, precision) -> None:
+    model, spec = exported
+    config = config_of(target, precision)
+    if precision not in target.precisions:
+        with pytest.raises(BuildError):
+            target.build(graph_of(model, config, target), config)
+        return
+    built = target.build(graph_of(model, config, target), config)
+    assert len(built.content) > 1000
+    assert built.device
+    manifest = manifest_of(config, spec)
+    if target.runs_here() is not None:
+        with pytest.raises(TargetUnavailable, match="cannot be run here"):
+            target.open(built.content, manifest)
+        return
+    reference = ReferenceSession(model, spec.scale)
+    # the bounds are of rounding: exact, half precision, and eight bits of 0…255
+    bound = {"fp32": 1, "fp16": 2, "bf16": 6, "int8": 24}[precision]
+    rng = np.random.default_rng(1)
+    with target.open(built.content, manifest) as session:
+        for shape in ((1, 24, 32, 3), (2, 9, 17, 3), (1, 8, 61, 3), (1, 24, 32, 3)):
+            frames = rng.integers(0, 256, shape, dtype=np.uint8)
+            difference = session.upscale(frames).astype(int) - reference.upscale(frames)
+            assert np.abs(difference).max() <= bound
+            assert np.abs(difference).mean() <= bound / 4
+
+
+def test_sessions_take_calls_from_many_threads(exported, target) -> None:
+    if target.runs_here() is not None:
+        pytest.skip("needs a GPU")
+    model, spec = exported
+    config = config_of(target, Precision.FP32)
+    built = target.build(graph_of(model, config, target), config)
+    rng = np.random.default_rng(2)
+    frames = [rng.integers(0, 256, (1, 12 + i % 3, 16, 3), dtype=np.uint8) for i in range(12)]
+    with target.open(built.content, manifest_of(config, spec)) as session:
+        expected = [session.upscale(frame) for frame in frames]
+        got: dict[int, np.ndarray] = {}
+
+        def work(first: int) -> None:
+            for i in range(first, len(frames), 3):
+                got[i] = session.upscale(frames[i])
+
+        threads = [threading.Thread(target=work, args=(i,)) for i in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert all(np.array_equal(got[i], e) for i, e in enumerate(expected))
+
+
+def test_broken_graphs_are_an_error_with_the_library_s_words(exported, target) -> None:
+    model, _ = exported
+    config = config_of(target, Precision.FP32)
+    broken = onnx.load_model_from_string(graph_of(model, config, target))
+    broken.graph.node[5].op_type = "NoSuchOp"
+    with pytest.raises(BuildError, match=r"NoSuchOp|refuses") as caught:
+        target.build(broken.SerializeToString(), config)
+    assert caught.value.hint
+
+
+def test_damaged_engines_do_not_open(exported, target) -> None:
+    _, spec = exported
+    config = config_of(target, Precision.FP32)
+    with pytest.raises((EngineError, TargetUnavailable)):
+        target.open(b"garbage", manifest_of(config, spec))
+
+
+class TestTensorRtRtx:
+    def test_capabilities(self, exported) -> None:
+        target = open_target("tensorrt-rtx")
+        model, _ = exported
+        config = config_of(target, Precision.BF16)
+        built = target.build(graph_of(model, config, target), config)
+        assert any(note.startswith("compute capability 7.5 left out") for note in built.notes)
+        assert "8.6" in built.device
+        chosen = config_of(target, Precision.FP16, capabilities=("8.9",))
+        one = target.build(graph_of(model, chosen, target), chosen)
+        assert one.device == "compute capability 8.9"
+        assert not one.notes
+
+    @pytest.mark.parametrize(("capabilities", "says"), [(("9.0",), "9.0"), (("x",), "x")])
+    def test_capabilities_that_it_does_not_have(self, capabilities, says, exported) -> None:
+        target = open_target("tensorrt-rtx")
+        config = config_of(target, Precision.FP16, capabilities=capabilities)
+        with pytest.raises(BuildError, match=f"does not build for {says}"):
+            target.build(b"", config)
+
+    def test_bf16_for_turing_is_refused_by_name(self) -> None:
+        target = open_target("tensorrt-rtx")
+        config = config_of(target, Precision.BF16, capabilities=("7.5",))
+        with pytest.raises(BuildError, match=r"7\.5 left out: bf16 needs 8\.0"):
+            target.build(b"", config)
+
+    def test_a_crash_of_the_library_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The child dies as TensorRT does when it aborts; this process lives on."""
+        from srdeploy.runtime.targets import tensorrt_rtx
+
+        monkeypatch.setattr(tensorrt_rtx, "_child", abort)
+        target = open_target("tensorrt-rtx")
+        with pytest.raises(BuildError, match="crashed"):
+            target.build(b"", config_of(target, Precision.FP16))
+
+
+def abort(*_) -> None:
+    """What TensorRT does to its process on some graphs."""
+    os.abort()
+
+
+def test_unknown_target() -> None:
+    with pytest.raises(TargetUnavailable, match="no target") as caught:
+        open_target("nonsense")
+    assert "openvino" in caught.value.hint
+
+
+class Doubler(Session):
+    """Nearest neighbour, and what it was asked to return instead."""
+
+    scale, target = 2, "test"
+
+    def __init__(self, result: np.ndarray | None = None) -> None:
+        self.result = result
+
+    def _upscale(self, frames):
+        return frames.repeat(2, 1).repeat(2, 2) if self.result is None else self.result
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        np.zeros((1, 4, 4, 3), np.float32),
+        np.zeros((4, 4, 3), np.uint8),
+        np.zeros((1, 4, 4, 4), np.uint8),
+        np.zeros((1, 0, 4, 3), np.uint8),
+    ],
+)
+def test_sessions_check_frames(frames: np.ndarray) -> None:
+    with pytest.raises(EngineError):
+        Doubler().upscale(frames)
+
+
+def test_sessions_check_what_comes_back() -> None:
+    frames = np.zeros((1, 4, 6, 3), np.uint8)
+    assert Doubler().upscale(frames).shape == (1, 8, 12, 3)
+    with pytest.raises(EngineError, match="returned"):
+        Doubler(np.zeros((1, 8, 8, 3), np.uint8)).upscale(frames)

@@ -1,0 +1,245 @@
+"""The command line as a user meets it: whole processes, real files, real exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from srdeploy.data.demo_clip import make_demo_clip
+from srdeploy.models import architecture
+from srdeploy.models.vapsr import VapSRConfig
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def srdeploy(folder: Path, *words: str, **kwargs) -> subprocess.CompletedProcess[str]:
+    """Run the command line in ``folder``, with an empty cache of its own."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(REPOSITORY / ".src"),
+        "SRDEPLOY_CACHE": str(folder / ".cache"),
+        "HOME": str(folder),
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "srdeploy", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=environment,
+        **kwargs,
+    )
+
+
+@pytest.fixture(scope="module")
+def tiny_weights(tmp_path_factory) -> Path:
+    """A small VapSR that upscales recognisably: its skip path carries the picture."""
+    torch.manual_seed(0)
+    network = architecture("vapsr").build(VapSRConfig(4, 8, 1, 8))
+    path = tmp_path_factory.mktemp("weights") / "tiny.pth"
+    torch.save({"params_ema": network.state_dict()}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory, tiny_weights: Path) -> Path:
+    """A folder in which the three commands were run."""
+    folder = tmp_path_factory.mktemp("job")
+    make_demo_clip(folder / "video.mp4", width=64, height=64, frames=12)
+    for words in (
+        ["export", "--weights", str(tiny_weights), "--json", "export.json"],
+        ["build-engine", "--int8", "--json", "engine.json"],
+        ["run", "video.mp4", "--json", "run.json"],
+    ):
+        done = srdeploy(folder, *words)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_three_commands(job: Path) -> None:
+    export, engine, run = (
+        json.loads((job / f"{name}.json").read_text()) for name in ("export", "engine", "run")
+    )
+    assert max(export["errors"].values()) <= 1e-4
+    assert len(export["errors"]) >= 6
+    assert engine["build"]["precision"] == "int8"
+    assert engine["drift"][0]["reference_runtime"] == "torch"
+    assert len(engine["build"]["float_nodes"]) <= 10
+    assert (run["frames"], run["width"], run["height"]) == (12, 256, 256)
+    assert (job / "video_x4.mp4").is_file()
+    assert not [p for p in job.iterdir() if "partial" in p.name]
+
+
+def test_validate_json_and_gate(job: Path, tmp_path: Path) -> None:
+    from srdeploy import data
+
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for picture in data.pictures("proof")[:1]:
+        (folder / picture.file).write_bytes(picture.path.read_bytes())
+    done = srdeploy(
+        job,
+        "validate",
+        "--data",
+        str(folder),
+        "--json",
+        "-",
+        "--quiet",
+        "--report",
+        str(tmp_path / "r.html"),
+    )
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["engine_executed"] is True
+    assert document["executed_on"] == document["target"]
+    (dataset,) = document["datasets"]
+    assert dataset["drift"] == pytest.approx(
+        dataset["psnr_engine"] - dataset["psnr_reference"], abs=2e-6
+    )
+    assert (tmp_path / "r.html").read_text().startswith("<!")
+    for budget, code in (("5", 0), ("0", 3 if dataset["drift"] < 0 else 0)):
+        done = srdeploy(job, "validate", "--data", str(folder), "--max-drift", budget)
+        assert done.returncode == code, done.stderr
+    onnx = next(p for p in job.glob("*.onnx") if not p.with_name(p.name + ".json").exists())
+    done = srdeploy(
+        job, "validate", "--onnx", onnx.name, "--data", str(folder), "--json", "-", "--quiet"
+    )
+    assert json.loads(done.stdout)["worst_drift"] == pytest.approx(0, abs=1e-3)
+
+
+def test_engine_that_was_changed_is_refused(job: Path, tmp_path: Path) -> None:
+    manifest = next(job.glob("*.engine.json"), None) or next(job.glob("*int8*.json"))
+    engine = manifest.with_suffix("")
+    copy = tmp_path / engine.name
+    copy.write_bytes(engine.read_bytes()[:-1] + b"!")
+    (tmp_path / manifest.name).write_bytes(manifest.read_bytes())
+    done = srdeploy(tmp_path, "run", str(job / "video.mp4"), "--engine", str(copy))
+    check_error(done, "not the file that its manifest describes")
+    (tmp_path / manifest.name).write_text("{}")
+    check_error(srdeploy(tmp_path, "run", str(job / "video.mp4"), "--engine", str(copy)), "damaged")
+    (tmp_path / manifest.name).unlink()
+    check_error(
+        srdeploy(tmp_path, "run", str(job / "video.mp4"), "--engine", str(copy)), "no manifest"
+    )
+
+
+def check_error(done: subprocess.CompletedProcess[str], words: str, code: int = 1) -> None:
+    """One error, one hint, no traceback, the right exit code."""
+    assert done.returncode == code, done.stdout + done.stderr
+    assert done.stderr.count("error: ") == 1, done.stderr
+    assert "hint: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert words in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "content", "says"),
+    [
+        (["run", "absent.mp4"], None, "no file or folder"),
+        (["run", "input.mp4"], b"this is a text file, not a video\n", "input.mp4"),
+        (["run", "input.mp4"], b"", "input.mp4"),
+        (["run", "input.png"], b"\x89PNG\r\n\x1a\n cut", "input.png"),
+        (["export", "--weights", "input.pth"], b"a text file named .pth\n", "input.pth"),
+        (["export", "--weights", "absent.pth"], None, "absent.pth"),
+        (["export", "--model", "nonsense"], None, "nonsense"),
+        (["export", "--model", "vapsr", "--scale", "9"], None, "scale 9"),
+        (["export", "--model", "vapsr", "--opset", "3"], None, "opset 3"),
+        (["build-engine"], None, "no exported ONNX"),
+        (["build-engine", "input.onnx"], b"not an onnx", "input.onnx"),
+        (["build-engine", "absent.onnx"], None, "absent.onnx"),
+        (["validate", "--data", "absent"], None, "no engine"),
+        (["fetch", "nonsense"], None, "nonsense"),
+        (["train", "--model", "vapsr-s", "--data", "absent"], None, "absent"),
+    ],
+)
+def test_bad_input(
+    words: list[str], content: bytes | None, says: str, tmp_path: Path, job: Path
+) -> None:
+    if content is not None:
+        (tmp_path / words[-1]).write_bytes(content)
+    if words[0] == "run":
+        for made in job.iterdir():
+            if "int8" in made.name:
+                (tmp_path / made.name).write_bytes(made.read_bytes())
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
+    check_error(srdeploy(tmp_path, *words), says)
+    after = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
+    assert after == before, "something was written"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["run"], ["nonsense"], ["build-engine", "--shapes", "1x1"], ["export", "--static", "x"]],
+)
+def test_usage_errors_exit_2(words: list[str], tmp_path: Path) -> None:
+    done = srdeploy(tmp_path, *words)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_onnx_of_others_is_refused(tmp_path: Path) -> None:
+    import onnx
+
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Relu", ["x"], ["y"])],
+        "g",
+        [value("x", 1, [1, 3, 8, 8])],
+        [value("y", 1, [1, 3, 8, 8])],
+    )
+    onnx.save(onnx.helper.make_model(graph), tmp_path / "theirs.onnx")
+    check_error(srdeploy(tmp_path, "build-engine", "theirs.onnx"), "not made by srdeploy")
+    check_error(srdeploy(tmp_path, "build-engine"), "no exported ONNX")
+
+
+def test_output_folder_missing_and_output_is_input(job: Path, tmp_path: Path) -> None:
+    check_error(
+        srdeploy(job, "export", "--weights", str(tmp_path / "x.pth"), "-o", "absent/m.onnx"),
+        "x.pth",
+    )
+    before = (job / "video.mp4").read_bytes()
+    check_error(srdeploy(job, "run", "video.mp4", "-o", "video.mp4"), "video.mp4")
+    check_error(srdeploy(job, "run", "video.mp4", "-o", "absent/v.mp4"), "absent")
+    assert (job / "video.mp4").read_bytes() == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_interrupt_leaves_nothing(job: Path, tmp_path: Path) -> None:
+    for made in job.iterdir():
+        if "int8" in made.name:
+            (tmp_path / made.name).write_bytes(made.read_bytes())
+    make_demo_clip(tmp_path / "long.mp4", width=320, height=240, frames=600)
+    before = {p.name for p in tmp_path.iterdir()}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "srdeploy", "run", "long.mp4"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY / ".src")},
+    )
+    deadline = time.monotonic() + 60
+    while not any("partial" in p.name for p in tmp_path.iterdir()):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "interrupted" in errors
+    assert {p.name for p in tmp_path.iterdir()} == before
+
+
+def test_help_names_every_command() -> None:
+    done = srdeploy(REPOSITORY, "--help")
+    for name in ("export", "build-engine", "run", "validate", "models", "fetch", "train"):
+        assert name in done.stdout
+    for name in ("export", "build-engine", "run", "validate", "train"):
+        assert srdeploy(REPOSITORY, name, "--help").returncode == 0

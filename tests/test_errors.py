@@ -1,0 +1,31 @@
+"""The exception tree: drawn, complete, and never without a hint."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+from srdeploy import errors
+
+KINDS = [
+    kind
+    for kind in vars(errors).values()
+    if inspect.isclass(kind) and issubclass(kind, errors.SrDeployError)
+]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_error_is_drawn_and_has_a_hint(kind: type[errors.SrDeployError]) -> None:
+    assert errors.__doc__ is not None
+    assert kind.__name__ in errors.__doc__
+    assert "default_hint" in vars(kind), "a hint of its own kind"
+    error = kind("what happened")
+    assert (str(error), error.message) == ("what happened", "what happened")
+    assert error.hint == kind.default_hint
+    assert kind("what happened", "do this").hint == "do this"
+
+
+def test_exit_codes() -> None:
+    codes = {kind.__name__: kind.exit_code for kind in KINDS}
+    assert codes.pop("DriftExceeded") == 3
+    assert set(codes.values()) == {1}

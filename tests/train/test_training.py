@@ -1,0 +1,195 @@
+"""Training: gradients, sampling, resuming, and what stops it."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from srdeploy.errors import DatasetError, TrainingError
+from srdeploy.models import architecture
+from srdeploy.models.vapsr import VapSRConfig
+from srdeploy.train import loop
+from srdeploy.train.data import PatchSampler, find_pictures
+from srdeploy.train.depthwise import FastDepthwise, speed_up
+from srdeploy.train.loop import Recipe, train
+from srdeploy.validate.resize import shrink
+from torch import nn
+
+
+@settings(max_examples=8)
+@given(
+    kernel=st.sampled_from([3, 5]),
+    dilation=st.sampled_from([1, 3]),
+    bias=st.booleans(),
+    size=st.tuples(st.integers(1, 2), st.sampled_from([2, 8]), st.just(9), st.just(14)),
+)
+def test_cheap_backward_equals_pytorch(kernel, dilation, bias, size) -> None:
+    torch.manual_seed(0)
+    padding = kernel // 2 * dilation
+    plain = nn.Conv2d(
+        size[1], size[1], kernel, padding=padding, dilation=dilation, groups=size[1], bias=bias
+    )
+    fast = nn.Sequential(
+        nn.Conv2d(
+            size[1], size[1], kernel, padding=padding, dilation=dilation, groups=size[1], bias=bias
+        )
+    )
+    fast[0].load_state_dict(plain.state_dict())
+    assert speed_up(fast) == 1
+    assert isinstance(fast[0], FastDepthwise)
+    grads = []
+    for net in (plain, fast):
+        x = torch.randn(size, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        y = net(x)
+        y.backward(torch.randn(y.shape, generator=torch.Generator().manual_seed(2)))
+        grads.append([x.grad, *(p.grad for p in net.parameters())])
+    for expected, got in zip(*grads, strict=True):
+        assert (expected - got).abs().max() <= 1e-4 * expected.abs().max()
+
+
+@pytest.mark.parametrize(
+    "conv",
+    [
+        nn.Conv2d(8, 8, 3, padding=1),
+        nn.Conv2d(8, 8, 3, padding=1, groups=8, stride=2),
+        nn.Conv2d(8, 8, 3, groups=8),
+        nn.Conv2d(8, 16, 3, padding=1, groups=8),
+        nn.Conv2d(8, 8, 3, padding=1, groups=8, padding_mode="reflect"),
+    ],
+)
+def test_other_convolutions_are_left_alone(conv: nn.Conv2d) -> None:
+    assert speed_up(nn.Sequential(conv)) == 0
+    assert type(conv) is nn.Conv2d
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder of pictures of every kind, two of which cannot be used."""
+    folder = tmp_path / "pictures"
+    (folder / "deeper").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    smooth = rng.integers(0, 256, (12, 14, 3), dtype=np.uint8).repeat(6, 0).repeat(6, 1)
+    Image.fromarray(smooth).save(folder / "a.png")
+    Image.fromarray(smooth[:, ::-1]).convert("L").save(folder / "deeper" / "grey.jpg")
+    Image.fromarray(smooth).convert("P").save(folder / "palette.png")
+    Image.fromarray(smooth).convert("CMYK").save(folder / "cmyk.jpg")
+    Image.fromarray(smooth[:20, :20]).save(folder / "small.png")
+    (folder / "corrupt.png").write_bytes(b"\x89PNG\r\n\x1a\n....")
+    (folder / "notes.txt").write_text("not a picture")
+    return folder
+
+
+def test_sampler_pairs_are_shrunk_patches(pictures: Path) -> None:
+    sampler = PatchSampler(find_pictures([pictures]), scale=2, patch=16)
+    assert len(sampler.pairs) == 4
+    assert len(sampler.skipped) == 2
+    low, high = sampler.batch(3, 5)
+    assert (low.shape, high.shape) == ((5, 3, 16, 16), (5, 3, 32, 32))
+    again = PatchSampler(find_pictures([pictures]), 2, 16).batch(3, 5)
+    assert torch.equal(again[0], low)
+    assert torch.equal(again[1], high)
+    assert not torch.equal(sampler.batch(4, 5)[0], low)
+    for l, h in zip(low, high, strict=True):  # away from the borders, LR is HR shrunk
+        made = shrink((h * 255).round().byte().permute(1, 2, 0).numpy(), 2)
+        ours = (l * 255).round().byte().permute(1, 2, 0).numpy()
+        assert np.abs(made.astype(int) - ours)[3:-3, 3:-3].max() <= 1
+
+
+def test_sampler_refuses_what_holds_nothing(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="not a folder"):
+        find_pictures([tmp_path / "absent"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetError, match="no pictures"):
+        find_pictures([tmp_path / "empty"])
+    with pytest.raises(DatasetError, match="can be used"):
+        PatchSampler(find_pictures([pictures]), scale=4, patch=48)
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return architecture("vapsr").build(VapSRConfig(2, 8, 1, 8))
+
+
+RECIPE = Recipe(steps=8, batch=2, patch=16, warmup=2, decay=3, validate_every=4)
+
+
+@pytest.fixture
+def sampler(pictures: Path) -> PatchSampler:
+    return PatchSampler(find_pictures([pictures]), 2, 16)
+
+
+def validation(sampler: PatchSampler) -> list:
+    return [("a", *sampler.pairs[0])]
+
+
+def test_resumed_run_equals_an_uninterrupted_one(sampler, tmp_path: Path, monkeypatch) -> None:
+    """Killed after step 4 of 8, in the middle of a step, and started again."""
+    whole, parts = tmp_path / "whole.pth", tmp_path / "parts.pth"
+    lines: list[str] = []
+    first = train(network(), sampler, RECIPE, whole, validation(sampler), lines.append)
+
+    class Killed(BaseException):
+        pass
+
+    original = loop._step
+
+    def dying(net, optimiser, samples, recipe, step):
+        if step == 6:
+            raise Killed
+        return original(net, optimiser, samples, recipe, step)
+
+    monkeypatch.setattr(loop, "_step", dying)
+    with pytest.raises(Killed):
+        train(network(), sampler, RECIPE, parts, validation(sampler), lines.append)
+    monkeypatch.setattr(loop, "_step", original)
+    torch.manual_seed(99)
+    second = train(network(), sampler, RECIPE, parts, validation(sampler), lines.append)
+    assert second == first
+    a, b = (torch.load(p, weights_only=True) for p in (whole, parts))
+    for key in ("params", "params_ema"):
+        assert all(torch.equal(a[key][name], b[key][name]) for name in a[key])
+    assert lines[-1].startswith("step 8:")
+
+
+def test_rate_rises_stays_and_falls() -> None:
+    recipe = Recipe(steps=100, rate=1.0, warmup=10, decay=20)
+    rates = [recipe.rate_at(step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[10:80] == [1.0] * 70
+    assert all(a > b for a, b in pairwise(rates[81:]))
+    assert rates[-1] == pytest.approx(0.05)
+
+
+def test_not_a_number_stops_and_keeps_the_last_checkpoint(sampler, tmp_path, monkeypatch) -> None:
+    path = tmp_path / "c.pth"
+    train(network(), sampler, Recipe(**{**vars(RECIPE), "steps": 4}), path, [], lambda _: None)
+    before = path.read_bytes()
+    monkeypatch.setattr(loop, "_step", lambda *_: float("nan"))
+    with pytest.raises(TrainingError, match="not finite between steps 4 and 8") as caught:
+        train(network(), sampler, RECIPE, path, [], lambda _: None)
+    assert "learning rate" in caught.value.hint
+    assert path.read_bytes() == before
+
+
+def test_checkpoints_of_others_are_not_overwritten(sampler, tmp_path: Path) -> None:
+    path = tmp_path / "c.pth"
+    path.write_bytes(b"something else")
+    with pytest.raises(TrainingError, match="not a checkpoint"):
+        train(network(), sampler, RECIPE, path, [], lambda _: None)
+    assert path.read_bytes() == b"something else"
+    assert [p.name for p in tmp_path.iterdir() if "partial" in p.name] == []
+
+
+def test_training_learns(sampler, tmp_path: Path) -> None:
+    recipe = Recipe(steps=40, batch=4, patch=16, warmup=2, decay=10, validate_every=40, ema=0.9)
+    untrained = loop.evaluate(network(), validation(sampler), 2)["mean"]
+    scores = train(
+        network(), sampler, recipe, tmp_path / "c.pth", validation(sampler), lambda _: None
+    )
+    assert scores["mean"] > untrained + 3
