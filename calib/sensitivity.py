@@ -1,0 +1,157 @@
+"""What each layer costs in int8: PSNR on Y with that layer alone quantised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from ..errors import DatasetError, ExportError
+from ..export.quantise import quantisable_nodes, quantise
+from ..runtime.targets.onnxruntime import graph_runner
+from ..spec import Precision
+from ..validate.datasets import Picture
+from ..validate.metrics import cut_border, luma, psnr
+from ..validate.resize import modcrop, shrink
+from .pictures import NamedPicture, as_input
+from .ranges import Progress
+
+# Of an LR picture in pixels: what is smaller is all border and padding.
+_LEAST_EDGE = 16
+
+
+@dataclass(frozen=True)
+class TuningPair:
+    """LR (H×W×3) and the HR (sH×sW×3) that it was made from, both uint8 RGB."""
+
+    lr: Picture
+    hr: Picture
+
+
+@dataclass(frozen=True)
+class NodeDrift:
+    """What quantising one node alone does to the mean PSNR-Y, in dB; below 0 is a loss."""
+
+    node: str
+    drift: float
+
+
+def tuning_pairs(
+    pictures: Sequence[NamedPicture],
+    scale: int,
+    size: tuple[int, int] = (64, 96),
+    count: int = 6,
+) -> tuple[TuningPair, ...]:
+    """Cut the most textured LR windows, in turn from each picture.
+
+    Flat regions say nothing of a layer, and whole pictures would take minutes. Windows lie on
+    a grid of half their size.
+
+    Args:
+        pictures: Taken as HR; LR is made as the literature makes it.
+        scale: Upscaling factor.
+        size: (height, width) of a window in LR pixels; a smaller picture is one window.
+        count: How many windows at most.
+
+    Raises:
+        DatasetError: No picture is large enough to be measured.
+    """
+    windows = [_windows(modcrop(p.pixels, scale), scale, size) for p in pictures]
+    in_turn = [w for row in zip_longest(*windows) for w in row if w is not None]
+    if not in_turn or count < 1:
+        raise DatasetError(
+            f"none of {len(pictures)} tuning pictures can be measured at scale {scale}",
+            f"each edge needs at least {_LEAST_EDGE * scale} pixels",
+        )
+    return tuple(in_turn[:count])
+
+
+def _windows(hr: Picture, scale: int, size: tuple[int, int]) -> list[TuningPair]:
+    """The picture's windows, most textured first."""
+    if min(hr.shape[:2]) < _LEAST_EDGE * scale:
+        return []
+    lr = shrink(hr, scale)
+    height, width = (min(edge, length) for edge, length in zip(size, lr.shape, strict=False))
+    found: list[tuple[float, TuningPair]] = []
+    for top in range(0, lr.shape[0] - height + 1, max(height // 2, 1)):
+        for left in range(0, lr.shape[1] - width + 1, max(width // 2, 1)):
+            low = lr[top : top + height, left : left + width]
+            s_top, s_left = top * scale, left * scale
+            high = hr[s_top : s_top + height * scale, s_left : s_left + width * scale]
+            found.append((_texture(low), TuningPair(low, high)))
+    found.sort(key=lambda pair: -pair[0])
+    return [pair for _, pair in found]
+
+
+def _texture(picture: Picture) -> float:
+    """Mean squared difference of neighbours in Y."""
+    y = luma(picture)
+    return float(np.mean(np.diff(y, axis=0) ** 2) + np.mean(np.diff(y, axis=1) ** 2))
+
+
+def mean_psnr(model: onnx.ModelProto, pairs: Sequence[TuningPair], scale: int) -> float:
+    """Mean PSNR-Y in dB of a graph over ``pairs``, its output clamped and rounded.
+
+    Raises:
+        DatasetError: There are no pairs.
+    """
+    if not pairs:
+        raise DatasetError("there are no tuning pictures", "give at least one")
+    run = graph_runner(model)
+    source, sink = model.graph.input[0].name, model.graph.output[0].name
+    values = []
+    for pair in pairs:
+        upscaled = run({source: as_input(pair.lr[None])})[sink][0]
+        values.append(psnr(_plane(_pixels(upscaled), scale), _plane(pair.hr, scale)))
+    return float(np.mean(values))
+
+
+def _pixels(planar: NDArray[np.float32]) -> Picture:
+    """3×H×W in [0, 1] to H×W×3 uint8."""
+    codes = np.rint(np.clip(planar, 0, 1) * np.float32(255)).astype(np.uint8)
+    pixels: Picture = codes.transpose(1, 2, 0)
+    return pixels
+
+
+def _plane(picture: Picture, scale: int) -> NDArray[np.float64]:
+    return cut_border(luma(picture), scale)
+
+
+def rank_nodes(
+    model: onnx.ModelProto,
+    ranges: Mapping[str, tuple[float, float]],
+    nodes: Sequence[str],
+    pairs: Sequence[TuningPair],
+    scale: int,
+    progress: Progress | None = None,
+) -> tuple[NodeDrift, ...]:
+    """Quantise each of ``nodes`` alone and measure, worst first (ties in the graph's order).
+
+    Args:
+        model: Float32.
+        ranges: Tensor to its calibrated (low, high).
+        nodes: Names of quantisable nodes.
+        pairs: What to measure on.
+        scale: Upscaling factor, and the border that PSNR leaves out.
+        progress: Told the nodes that are done.
+
+    Raises:
+        DatasetError: There are no pairs.
+        ExportError: A range is missing, or a node is not quantisable.
+    """
+    others = set(quantisable_nodes(model))
+    unknown = sorted(set(nodes) - others)
+    if unknown:
+        raise ExportError(f"no quantisable node is called {', '.join(unknown)}")
+    reference = mean_psnr(model, pairs, scale)
+    drifts = []
+    for done, node in enumerate(nodes, start=1):
+        alone = quantise(model, ranges, others - {node}, Precision.FP32)
+        drifts.append(NodeDrift(node, mean_psnr(alone, pairs, scale) - reference))
+        if progress:
+            progress("ranking layers", done, len(nodes))
+    return tuple(sorted(drifts, key=lambda drift: drift.drift))

@@ -1,0 +1,263 @@
+"""Writes int8 into a graph: QuantizeLinear and DequantizeLinear around Conv and MatMul.
+
+The scheme is what TensorRT fuses into int8 kernels and every other target takes: symmetric,
+zero point 0, one scale per activation tensor, one per output channel of a weight, bias left
+in float. Source: Jacob et al., "Quantization and Training of Neural Networks for Efficient
+Integer-Arithmetic-Only Inference", CVPR 2018; Krishnamoorthi, arXiv:1806.08342, section 3.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import NodeProto, helper, numpy_helper
+
+from ..errors import ExportError
+from ..spec import Precision
+from .precision import kept_in_fp32, round_to
+
+LEVELS = 127
+"""Codes on each side of zero: −128 is left out so that a weight's negative has a code too."""
+
+# From here on fp16 keeps 9 bits of a scale (it is subnormal below 2⁻¹⁴), so that rounding it
+# moves the largest code by a quarter step at most. bf16 has the exponents of float32.
+_LEAST_SCALE = {Precision.FP16: 2.0**-16}
+_LEAST_FLOAT_SCALE = 2.0**-60
+# First opset whose Q/DQ take fp16 and bf16 scales.
+_HALF_SCALES_OPSET = 19
+# Which input is the weight is the same in both; the axis of its output channels is not.
+_CHANNEL_AXIS = {"Conv": 0, "MatMul": 1}
+
+
+def quantisable_nodes(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Names of the Conv and MatMul nodes that :func:`quantise` takes, in the graph's order.
+
+    Those have a weight that is a constant (for MatMul a matrix) and are not pinned to fp32.
+
+    Raises:
+        ExportError: Two of them share a name, or one has none.
+    """
+    names = [node.name for node in _quantisable(model)]
+    if len(set(names)) != len(names) or "" in names:
+        raise ExportError(
+            "the graph's Conv and MatMul nodes must have names of their own",
+            "srdeploy export writes them so",
+        )
+    return tuple(names)
+
+
+def activations(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Names of the tensors whose ranges :func:`quantise` wants, in the graph's order."""
+    return tuple(dict.fromkeys(node.input[0] for node in _quantisable(model)))
+
+
+def quantise(
+    model: onnx.ModelProto,
+    ranges: Mapping[str, tuple[float, float]],
+    skip: Collection[str] = (),
+    rest: Precision = Precision.FP32,
+) -> onnx.ModelProto:
+    """Return the graph with Q/DQ around every quantisable node but those in ``skip``.
+
+    Args:
+        model: Float32; it is not changed.
+        ranges: Activation tensor to its (low, high); the larger magnitude counts.
+        skip: Names of nodes that stay in float.
+        rest: Type that :func:`~srdeploy.export.precision.lower` will give the remainder;
+            scales are rounded to it before weights are, so that lowering changes no code.
+
+    Raises:
+        ExportError: A range is missing or not finite, ``skip`` names no quantisable node,
+            or the graph's opset has no Q/DQ of type ``rest``.
+    """
+    unknown = sorted(set(skip) - set(quantisable_nodes(model)))
+    if unknown:
+        raise ExportError(f"no quantisable node is called {', '.join(unknown)}")
+    opset = max(o.version for o in model.opset_import if not o.domain)
+    if rest is not Precision.FP32 and opset < _HALF_SCALES_OPSET:
+        raise ExportError(
+            f"int8 with {rest} needs opset {_HALF_SCALES_OPSET}, the graph has {opset}",
+            "export it again with a newer --opset",
+        )
+    quantised = onnx.ModelProto()
+    quantised.CopyFrom(model)
+    _Insertion(quantised, ranges, rest).run(skip)
+    onnx.checker.check_model(quantised, full_check=True)
+    return quantised
+
+
+def _quantisable(model: onnx.ModelProto) -> list[NodeProto]:
+    weights = {t.name: t for t in model.graph.initializer}
+    return [
+        node
+        for node in model.graph.node
+        if node.op_type in _CHANNEL_AXIS
+        and not node.domain
+        and not kept_in_fp32(node)
+        and node.input[0] not in weights
+        and node.input[1] in weights
+        and weights[node.input[1]].data_type == onnx.TensorProto.FLOAT
+        and (node.op_type == "Conv" or len(weights[node.input[1]].dims) == 2)
+    ]
+
+
+@dataclass
+class _Insertion:
+    """One quantisation in place; each tensor gets its pair once, whoever consumes it."""
+
+    model: onnx.ModelProto
+    ranges: Mapping[str, tuple[float, float]]
+    rest: Precision
+    nodes: list[NodeProto] = field(default_factory=list)
+    dequantised: dict[str, str] = field(default_factory=dict)
+
+    def run(self, skip: Collection[str]) -> None:
+        graph = self.model.graph
+        weights = {t.name: t for t in graph.initializer}
+        chosen = {node.name for node in _quantisable(self.model)} - set(skip)
+        for node in list(graph.node):
+            if node.op_type in _CHANNEL_AXIS and node.name in chosen:
+                weight = weights[node.input[1]]
+                node.input[0] = self._activation(node.input[0])
+                node.input[1] = self._weight(weight, _CHANNEL_AXIS[node.op_type])
+            self.nodes.append(node)
+        used = {name for node in self.nodes for name in node.input}
+        used |= {value.name for value in graph.output}
+        kept = [t for t in graph.initializer if t.name in used]
+        del graph.node[:], graph.initializer[:]
+        graph.node.extend(self.nodes)
+        graph.initializer.extend(kept)
+
+    def _activation(self, name: str) -> str:
+        """Name of the tensor after its Q/DQ pair."""
+        pair = f"{name}/int8"
+        if pair not in self.dequantised:
+            scale = _scales(np.array(self._magnitude(name)), self.rest)
+            inputs = [self._constant(f"{pair}/scale", scale)]
+            inputs.append(self._constant(f"{pair}/zero", np.zeros((), np.int8)))
+            self._node("QuantizeLinear", [name, *inputs], f"{pair}/quantised")
+            made = f"{pair}/dequantised"
+            self._node("DequantizeLinear", [f"{pair}/quantised", *inputs], made)
+            self.dequantised[pair] = made
+        return self.dequantised[pair]
+
+    def _weight(self, weight: onnx.TensorProto, axis: int) -> str:
+        """Name of the weight after it went through int8, one scale per index of ``axis``."""
+        pair = f"{weight.name}/int8_axis{axis}"
+        if pair not in self.dequantised:
+            values = numpy_helper.to_array(weight)
+            others = tuple(i for i in range(values.ndim) if i != axis)
+            scales = _scales(np.abs(values).max(axis=others), self.rest)
+            inputs = [
+                self._constant(f"{pair}/codes", _codes(values, np.expand_dims(scales, others))),
+                self._constant(f"{pair}/scales", scales),
+                self._constant(f"{pair}/zeros", np.zeros(scales.shape, np.int8)),
+            ]
+            self._node("DequantizeLinear", inputs, f"{pair}/dequantised", axis=axis)
+            self.dequantised[pair] = f"{pair}/dequantised"
+        return self.dequantised[pair]
+
+    def _magnitude(self, name: str) -> float:
+        if name not in self.ranges:
+            raise ExportError(
+                f"the tensor {name} has no calibrated range", "calibrate this very graph"
+            )
+        bounds = self.ranges[name]
+        if not np.isfinite(bounds).all():
+            raise ExportError(f"the range of {name} is not finite: {bounds}", "calibrate again")
+        return max(map(abs, bounds))
+
+    def _constant(self, name: str, value: NDArray[np.generic]) -> str:
+        self.model.graph.initializer.append(numpy_helper.from_array(value, name))
+        return name
+
+    def _node(self, op: str, inputs: list[str], output: str, **attributes: Any) -> None:
+        self.nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
+
+
+def _scales(magnitudes: NDArray[np.floating], rest: Precision) -> NDArray[np.float32]:
+    """Steps of the int8 grids that reach ``magnitudes``, exact in ``rest``."""
+    # What was zero throughout is exact on any grid; 1 keeps clear of every type's limits.
+    reached = np.where(magnitudes == 0, 1.0, magnitudes)
+    least = _LEAST_SCALE.get(rest, _LEAST_FLOAT_SCALE)
+    scales: NDArray[np.float32] = round_to(np.maximum(reached / LEVELS, least), rest)
+    return scales
+
+
+def _codes(values: NDArray[np.float32], scales: NDArray[np.float32]) -> NDArray[np.int8]:
+    """Nearest int8 codes, ties to even as ONNX has it."""
+    codes: NDArray[np.int8] = np.clip(np.rint(values / scales), -LEVELS, LEVELS).astype(np.int8)
+    return codes
+
+
+def macs(model: onnx.ModelProto, height: int, width: int) -> dict[str, int]:
+    """Multiply-accumulates of each Conv and MatMul node for one frame.
+
+    Args:
+        model: N×3×H×W or N×H×W×3 in; sizes that it fixes itself stay as they are.
+        height: Of the input, in pixels.
+        width: Likewise.
+
+    Raises:
+        ExportError: ONNX's shape inference cannot tell the size of an output.
+    """
+    shapes = _shapes_at(model, height, width)
+    return {
+        node.name: _macs(node, shapes)
+        for node in model.graph.node
+        if node.op_type in _CHANNEL_AXIS and not node.domain
+    }
+
+
+def int8_mac_share(model: onnx.ModelProto) -> float:
+    """Share of the Conv and MatMul MACs whose data and weight both come from DequantizeLinear.
+
+    The ratio hardly depends on the picture's size; it is taken at 64×64.
+
+    Raises:
+        ExportError: As :func:`macs`.
+    """
+    producers = {out: node.op_type for node in model.graph.node for out in node.output}
+    counts = macs(model, 64, 64)
+    in_int8 = sum(
+        counts[node.name]
+        for node in model.graph.node
+        if node.name in counts
+        and all(producers.get(name) == "DequantizeLinear" for name in node.input[:2])
+    )
+    return in_int8 / max(sum(counts.values()), 1)
+
+
+def _shapes_at(model: onnx.ModelProto, height: int, width: int) -> dict[str, tuple[int, ...]]:
+    """Tensor name to shape; sizes that stay unknown are 0."""
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    del fixed.graph.value_info[:]  # holds the symbols that are about to become numbers
+    sizes = iter((height, width))
+    for index, dim in enumerate(fixed.graph.input[0].type.tensor_type.shape.dim):
+        if not dim.HasField("dim_value"):
+            # what is symbolic beyond H and W gets no size, and then inference says so
+            dim.dim_value = 1 if index == 0 else next(sizes, 0)
+    for value in fixed.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    graph = onnx.shape_inference.infer_shapes(fixed, data_prop=True).graph
+    shapes = {
+        value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+        for value in [*graph.value_info, *graph.input, *graph.output]
+    }
+    return shapes | {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+
+
+def _macs(node: NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    output, weight = shapes.get(node.output[0], ()), shapes.get(node.input[1], ())
+    if not output or not weight or 0 in (*output, *weight):
+        raise ExportError(f"the shapes at {node.op_type} {node.name} cannot be inferred")
+    # Each output value sums over a filter (Conv) or over the inner dimension (MatMul).
+    terms = math.prod(weight[1:]) if node.op_type == "Conv" else weight[max(len(weight) - 2, 0)]
+    return math.prod(output) * terms

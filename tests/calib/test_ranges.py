@@ -1,0 +1,127 @@
+"""Ranges: equal to what PyTorch's own activations reach, and kept as JSON."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from srdeploy.calib.observers import MinMaxObserver, PercentileObserver
+from srdeploy.calib.pictures import as_input, make_crops
+from srdeploy.calib.ranges import Ranges, collect_ranges
+from srdeploy.errors import DatasetError, ExportError, ModelFileError
+from srdeploy.export.quantise import activations, quantisable_nodes
+from srdeploy.runtime.targets.onnxruntime import graph_runner
+
+
+@pytest.fixture(scope="module")
+def crops(photographs):
+    return make_crops(photographs, (24, 40), 5)
+
+
+def test_ranges_are_what_pytorch_sees(network, exported, crops) -> None:
+    seen: dict[str, float] = {}
+
+    def watch(name):
+        def hook(module, inputs):
+            seen[name] = max(seen.get(name, 0), float(inputs[0].abs().max()))
+
+        return hook
+
+    hooks = [
+        module.register_forward_pre_hook(watch(name))
+        for name, module in network.named_modules()
+        if isinstance(module, torch.nn.Conv2d)
+    ]
+    with torch.inference_mode():
+        network(torch.from_numpy(as_input(crops)))
+    for hook in hooks:
+        hook.remove()
+    calls: list[tuple[str, int, int]] = []
+    wanted = activations(exported)
+    bounds = collect_ranges(
+        exported, crops, wanted, MinMaxObserver, lambda *call: calls.append(call)
+    ).bounds
+    assert tuple(bounds) == wanted
+    assert calls[-1] == ("calibrating", 5, 5)
+    sources = {node.name: node.input[0] for node in exported.graph.node}
+    assert set(seen) == set(quantisable_nodes(exported))
+    for name, largest in seen.items():
+        low, high = bounds[sources[name]]
+        assert low == -high
+        assert high == pytest.approx(largest, rel=1e-4)
+
+
+def test_order_of_the_crops_does_not_matter(exported, crops) -> None:
+    def collected(pixels):
+        return collect_ranges(
+            exported, pixels, activations(exported), lambda: PercentileObserver(99)
+        )
+
+    assert collected(crops) == collected(crops[::-1])
+
+
+def test_the_models_own_output_can_be_observed(exported, crops) -> None:
+    name = exported.graph.output[0].name
+    assert list(collect_ranges(exported, crops[:1], [name], MinMaxObserver).bounds) == [name]
+
+
+def test_empty_sets_and_unknown_tensors_are_refused(exported, crops) -> None:
+    with pytest.raises(DatasetError, match="empty"):
+        collect_ranges(exported, crops[:0], activations(exported), MinMaxObserver)
+    with pytest.raises(ExportError, match="nowhere"):
+        collect_ranges(exported, crops, ["nowhere"], MinMaxObserver)
+
+
+def test_a_network_that_overflows_is_refused(exported, crops) -> None:
+    broken = onnx.ModelProto()
+    broken.CopyFrom(exported)
+    weight = next(t for t in broken.graph.initializer if t.name == "conv_first.weight")
+    values = np.full(tuple(weight.dims), np.float32(3e38))
+    weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+    with pytest.raises(DatasetError, match="not finite"):
+        collect_ranges(broken, crops, activations(broken), MinMaxObserver)
+
+
+def test_a_graph_that_onnx_runtime_refuses_is_translated() -> None:
+    with pytest.raises(ModelFileError, match="ONNX Runtime refuses"):
+        graph_runner(onnx.ModelProto())
+
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(st.dictionaries(st.text(), st.tuples(finite, finite).map(sorted).map(tuple)))
+def test_json_round_trip(bounds) -> None:
+    ranges = Ranges(bounds)
+    assert Ranges.from_json(ranges.to_json()) == ranges
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"ranges": 3}',
+        '{"ranges": {"a": [1]}}',
+        '{"ranges": {"a": ["x", 2]}}',
+        '{"ranges": {"a": [2, 1]}}',
+        '{"ranges": {"a": [0, NaN]}}',
+        '{"ranges": {"a": [0, Infinity]}}',
+        "[" * 100_000,
+    ],
+)
+def test_other_json_is_refused(text) -> None:
+    with pytest.raises(DatasetError):
+        Ranges.from_json(text)
+
+
+def test_json_is_plain() -> None:
+    text = Ranges({"b": (-1.0, 1.0), "a": (-2.0, 2.0)}).to_json()
+    assert json.loads(text) == {"ranges": {"a": [-2, 2], "b": [-1, 1]}}
+    assert text.index('"a"') < text.index('"b"')
