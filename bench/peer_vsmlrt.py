@@ -32,7 +32,9 @@ def main() -> None:
         for frame in yuv.frames(prefetch=4):
             picture = av.VideoFrame(yuv.width, yuv.height, "yuv420p")
             for plane, values in zip(picture.planes, frame, strict=True):
-                rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+                rows = np.frombuffer(memoryview(plane), np.uint8).reshape(
+                    plane.height, plane.line_size
+                )
                 rows[:, : plane.width] = np.asarray(values)
             target.mux(stream.encode(picture))
         target.mux(stream.encode())

@@ -26,12 +26,12 @@ from pathlib import Path
 import av
 import numpy as np
 
-from srdeploy import data
-from srdeploy.commands.build_engine import BuildOptions, build_engine
-from srdeploy.data.demo_clip import make_demo_clip
-from srdeploy.runtime.engine import open_engine
-from srdeploy.runtime.session import Frames, Session
-from srdeploy.runtime.video import VideoOptions, upscale_video
+from .. import data
+from ..commands.build_engine import BuildOptions, build_engine
+from ..data.demo_clip import make_demo_clip
+from ..runtime.engine import open_engine
+from ..runtime.session import Frames, Session
+from ..runtime.video import VideoOptions, upscale_video
 
 PEER = Path(__file__).with_name("peer_vsmlrt.py")
 
@@ -39,7 +39,8 @@ PEER = Path(__file__).with_name("peer_vsmlrt.py")
 def decoded(clip: Path) -> list[Frames]:
     """The clip's frames as 1×H×W×3 uint8."""
     with av.open(str(clip)) as container:
-        return [f.to_ndarray(format="rgb24")[None] for f in container.decode(video=0)]
+        pixels = (frame.to_ndarray(format="rgb24") for frame in container.decode(video=0))
+        return [np.asarray(p, np.uint8)[None] for p in pixels]
 
 
 def alone(session: Session, frames: list[Frames]) -> float:

@@ -43,8 +43,8 @@ class NodeDrift:
 def tuning_pairs(
     pictures: Sequence[NamedPicture],
     scale: int,
-    size: tuple[int, int] = (64, 96),
-    count: int = 6,
+    size: tuple[int, int] = (48, 72),
+    count: int = 4,
 ) -> tuple[TuningPair, ...]:
     """Cut the most textured LR windows, in turn from each picture.
 

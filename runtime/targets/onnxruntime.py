@@ -19,30 +19,14 @@ from . import BuiltEngine, Target
 FloatRunner = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
-def _session(content: bytes, threads: int = 0) -> ort.InferenceSession:
+def _session(content: bytes, threads: int = 0, as_written: bool = False) -> ort.InferenceSession:
+    """Open a graph on the CPU; ``as_written`` keeps Q/DQ pairs instead of int8 kernels."""
     options = ort.SessionOptions()
     options.log_severity_level = 3  # errors only: its warnings are about its own optimiser
     options.intra_op_num_threads = threads
+    if as_written:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
     return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-
-
-def float_runner(model: onnx.ModelProto) -> FloatRunner:
-    """Open an exported model as a function float32 N×3×H×W to float32 N×3×(sH)×(sW).
-
-    Raises:
-        ModelFileError: ONNX Runtime refuses the model.
-    """
-    try:
-        session = _session(model.SerializeToString())
-    except Exception as exc:  # its exceptions have no common base but Exception
-        raise ModelFileError(f"ONNX Runtime refuses the model: {exc}") from exc
-    name = session.get_inputs()[0].name
-
-    def run(frames: NDArray[np.float32]) -> NDArray[np.float32]:
-        result: NDArray[np.float32] = session.run(None, {name: frames})[0]
-        return result
-
-    return run
 
 
 def graph_runner(
@@ -56,12 +40,8 @@ def graph_runner(
     Raises:
         ModelFileError: ONNX Runtime refuses the model.
     """
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.disable_quant_qdq", "1")
-    content, providers = model.SerializeToString(), ["CPUExecutionProvider"]
     try:
-        session = ort.InferenceSession(content, options, providers=providers)
+        session = _session(model.SerializeToString(), as_written=True)
     except Exception as exc:  # its exceptions have no common base but Exception
         raise ModelFileError(f"ONNX Runtime refuses the model: {exc}") from exc
     names = [value.name for value in session.get_outputs()]
@@ -73,6 +53,17 @@ def graph_runner(
             raise EngineError(f"ONNX Runtime failed: {exc}") from exc
 
     return run
+
+
+def float_runner(model: onnx.ModelProto) -> FloatRunner:
+    """Open an exported model as a function float32 N×3×H×W to float32 N×3×(sH)×(sW).
+
+    Raises:
+        ModelFileError: ONNX Runtime refuses the model.
+    """
+    run = graph_runner(model)
+    source, sink = model.graph.input[0].name, model.graph.output[0].name
+    return lambda frames: run({source: frames})[sink]
 
 
 class ReferenceSession(Session):
@@ -90,7 +81,8 @@ class ReferenceSession(Session):
     def _upscale(self, frames: Frames) -> Frames:
         planar = frames.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
         upscaled = np.clip(self._run(planar), 0, 1) * np.float32(255)
-        return np.rint(upscaled).astype(np.uint8).transpose(0, 2, 3, 1)
+        interleaved: Frames = np.rint(upscaled).astype(np.uint8).transpose(0, 2, 3, 1)
+        return interleaved
 
 
 class OnnxRuntimeSession(Session):

@@ -24,6 +24,8 @@ Y4M = "yuv4mpegpipe"
 ISO_MEDIA = frozenset({"mp4", "mov", "3gp"})
 # these muxers store a display matrix; others would play a rotated video lying on its side
 ROTATING = ISO_MEDIA | {"matroska", "webm"}
+# these take two packets of one time; the others refuse the second
+EQUAL_TIMES = frozenset({"matroska", "webm"})
 # these count frames instead of storing a time for each
 FIXED_RATE = frozenset({"avi", Y4M})
 

@@ -95,7 +95,10 @@ class VideoReader:
         if missing is None:
             return
         if not self._lenient:
-            raise MediaError(f"{source} {missing}", "copy or download the file again")
+            raise MediaError(
+                f"{source} {missing}",
+                "copy or download the file again; --allow-truncated takes what decodes",
+            )
         self.notes.append(f"the source {missing}")
 
     def _streams_to_copy(self) -> list[Any]:
@@ -153,8 +156,10 @@ class VideoReader:
                 if packet.dts is not None or packet.size:
                     yield packet
                 continue
-            self._read += bool(packet.size)
-            yield from self._decode(packet)
+            last = packet.dts is None and not packet.size
+            self._read += not last
+            if packet.size or last:  # an empty packet in between would end the decoder
+                yield from self._decode(packet)
 
     def _decode(self, packet: av.Packet[Any], flush: bool = False) -> Iterator[Picture]:
         try:
@@ -201,7 +206,8 @@ class VideoReader:
     def _damage(self, message: str, cause: Exception) -> None:
         if not self._lenient:
             raise MediaError(
-                f"{message}: {reason_of(cause)}", "copy the file again, or repair it with ffmpeg"
+                f"{message}: {reason_of(cause)}",
+                "copy the file again; --allow-truncated takes what decodes",
             ) from cause
         self.notes.append(message)
 
@@ -210,7 +216,10 @@ class VideoReader:
         if self._read < known:
             text = f"ends early: {self._decoded} of its {known} frames could be decoded"
             if not self._lenient:
-                raise MediaError(f"{self.name} {text}", "copy or download the file again")
+                raise MediaError(
+                    f"{self.name} {text}",
+                    "copy or download the file again; --allow-truncated takes what decodes",
+                )
             self.notes.append(f"the source {text}")
         if self._damaged:
             self.notes.append(f"{self._damaged} frame(s) of the source are damaged")

@@ -18,7 +18,7 @@ from av.codec.context import Flags
 
 from ...errors import MediaError
 from .colour import YuvEncoder
-from .formats import FIXED_RATE, Y4M, encoder_of, encoder_options, muxer_of
+from .formats import EQUAL_TIMES, FIXED_RATE, Y4M, encoder_of, encoder_options, muxer_of
 from .options import VideoOptions
 from .partial import PartialFile, PipeFile
 from .reader import VideoReader
@@ -58,6 +58,7 @@ class VideoWriter:
         self.notes: list[str] = []
         self.frames = 0
         self._last_pts: int | None = None
+        self._last_dts: dict[int, int] = {}
         self._source = reader.format
         self.width, self.height = self._source.width * scale, self._source.height * scale
         self._scale = scale
@@ -85,6 +86,7 @@ class VideoWriter:
             return
         target = self._copies.get(item.stream.index)
         if target is not None:
+            self._order(item)
             item.stream = target
             self._mux([item])
 
@@ -106,6 +108,19 @@ class VideoWriter:
         self._file.discard()  # first: PyAV writes no trailer to a closed file
         with suppress(av.FFmpegError, OSError):  # the error that led here is the one to tell
             self._container.close()
+
+    def _order(self, packet: av.Packet[Any]) -> None:
+        """Move a copied packet that does not come after the one before it, where it must."""
+        if packet.dts is None or self._muxer in EQUAL_TIMES:
+            return
+        index, last = packet.stream.index, self._last_dts.get(packet.stream.index)
+        if last is not None and packet.dts <= last:
+            packet.dts = last + 1
+            packet.pts = max(packet.dts, packet.dts if packet.pts is None else packet.pts)
+            note = f"packets of stream {index} had times out of order and were moved"
+            if note not in self.notes:
+                self.notes.append(note)
+        self._last_dts[index] = packet.dts
 
     def _write_picture(self, picture: Picture) -> None:
         frame = self._to_yuv(picture.pixels)

@@ -199,19 +199,30 @@ def test_a_file_that_is_cut_is_refused_unless_that_is_allowed(
     assert any("cut short" in note for note in result.notes)
 
 
+@pytest.mark.parametrize("repair", ["shorter box", "zeros"])
 def test_an_index_that_promises_more_frames_than_come_is_found(
-    tmp_path: Path, Repeat: Any, write_clip: Any
+    tmp_path: Path, Repeat: Any, write_clip: Any, repair: str
 ) -> None:
-    """Cut, then padded: the sizes of the boxes are right, the frames are not there."""
+    """Cut, then patched up: the sizes of the boxes are right, the frames are not there."""
 
     def prepare(container: Any, _: Any) -> None:
         container.container_options["movflags"] = "faststart"
 
     whole = write_clip(tmp_path / "whole.mp4", count=40, prepare=prepare)
     data = whole.read_bytes()
-    holed = tmp_path / "holed.mp4"
-    holed.write_bytes(data[: len(data) * 6 // 10].ljust(len(data), b"\0"))
-    fails(holed, tmp_path / "out.mp4", Repeat(), "damaged")
+    holed, output, start = tmp_path / "holed.mp4", tmp_path / "out.mp4", data.index(b"mdat") - 4
+    cut = bytearray(data[: len(data) * 17 // 20])
+    if repair == "zeros":
+        holed.write_bytes(cut.ljust(len(data), b"\0"))
+        fails(holed, output, Repeat(), "damaged: frame [0-9]+ cannot be decoded")
+        return
+    cut[start : start + 4] = (len(cut) - start).to_bytes(4, "big")
+    holed.write_bytes(cut)
+    fails(holed, output, Repeat(), "ends early: [0-9]+ of its 40 frames|damaged")
+    options = VideoOptions(preset="ultrafast", allow_truncated=True)
+    result = upscale_video(holed, output, Repeat(), options)
+    assert 0 < result.frames < 40
+    assert any("ends early" in note for note in result.notes)
 
 
 def test_an_mp4_whose_index_is_missing(tmp_path: Path, Repeat: Any, clip: Path) -> None:

@@ -160,6 +160,33 @@ def test_a_transport_stream_keeps_its_times_and_starts_where_it_did(
     assert result.frames == 25
 
 
+def test_copied_packets_of_one_time_are_moved_apart(
+    tmp_path: Path, Repeat: Any, write_clip: Any, packets: Any
+) -> None:
+    """Matroska stores them, MP4 refuses them; so do damaged files of any kind."""
+    clip = write_clip(tmp_path / "clip.mkv", count=25, audio="flac")
+    source = tmp_path / "a.mkv"
+    with av.open(str(clip)) as container, av.open(str(source), "w") as doubled:
+        copies = [doubled.add_stream_from_template(s, opaque=True) for s in container.streams]
+        last = 0
+        for packet in container.demux():
+            if not packet.size:
+                continue
+            if packet.stream.type == "audio":
+                packet.pts = packet.dts = last = last if packet.pts == 480 else packet.pts
+            packet.stream = copies[packet.stream.index]
+            doubled.mux(packet)
+    times = [p.pts for p in packets(source, "audio")]
+    assert len(set(times)) < len(times)
+    kept = upscale_video(source, tmp_path / "b.mkv", Repeat(), FAST)
+    assert packets(tmp_path / "b.mkv", "audio") == packets(source, "audio")
+    assert kept.notes == ()
+    moved = upscale_video(source, tmp_path / "b.mp4", Repeat(), FAST)
+    assert any("out of order" in note for note in moved.notes)
+    data = [[p.data for p in packets(f, "audio")] for f in (source, tmp_path / "b.mp4")]
+    assert data[0] == data[1]
+
+
 def test_names_that_look_like_addresses_or_options_are_files(
     tmp_path: Path, Repeat: Any, write_clip: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
