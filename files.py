@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from .errors import OutputError
@@ -20,21 +21,27 @@ def digest_file(path: Path) -> str:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name beside it, then give it its own.
+    """Write one file; see :func:`write_files`."""
+    write_files({path: content})
+
+
+def write_files(contents: Mapping[Path, bytes]) -> None:
+    """Write files under temporary names beside them, then give them their own, in order.
 
     Raises:
-        OutputError: The folder is missing or read-only, or the disk is full; what was at
-            ``path`` before is untouched.
+        OutputError: A folder is missing or read-only, or the disk is full; what was at the
+            paths before is untouched.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partials = {path: path.with_name(f".{path.name}.{os.getpid()}.partial") for path in contents}
+    path = next(iter(contents))
     try:
-        partial.write_bytes(content)
-        partial.replace(path)
+        for path, content in contents.items():
+            partials[path].write_bytes(content)
+        for path, partial in partials.items():
+            partial.replace(path)
     except OSError as exc:
-        raise OutputError(
-            f"{path} could not be written: {exc.strerror or exc}",
-            "check that the folder exists, is writable and has space",
-        ) from exc
+        raise OutputError(f"{path} could not be written: {exc.strerror or exc}") from exc
     finally:
-        with contextlib.suppress(OSError):  # where the folder itself is missing or unreadable
-            partial.unlink(missing_ok=True)
+        for partial in partials.values():
+            with contextlib.suppress(OSError):  # where the folder itself is missing or unreadable
+                partial.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from ..errors import EngineError
-from ..files import write_bytes
+from ..files import write_files
 from ..spec import Manifest, dump, load
 from .session import Session
 from .targets import open_target
@@ -20,17 +20,18 @@ def manifest_path(engine: Path) -> Path:
 
 
 def write_engine(engine: Path, content: bytes, manifest: Manifest) -> None:
-    """Write an engine and its manifest, each whole or not at all, the manifest last.
+    """Write an engine and its manifest, both whole or neither, the manifest last.
 
-    A new engine without its manifest never opens, nor does one beside an older manifest.
+    Were the machine to stop between the two, the new engine would not open: beside it were
+    no manifest or an older one.
 
     Raises:
         OutputError: A file could not be written.
     """
     if hashlib.sha256(content).hexdigest() != manifest.engine_sha256:
         raise EngineError("the manifest describes another engine than the one to write")
-    write_bytes(engine, content)
-    write_bytes(manifest_path(engine), dump(manifest, indent=1).encode())
+    passport = dump(manifest, indent=1).encode()
+    write_files({engine: content, manifest_path(engine): passport})
 
 
 def read_manifest(engine: Path) -> Manifest:

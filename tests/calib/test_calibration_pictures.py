@@ -63,6 +63,8 @@ def test_crops_spread_over_a_picture() -> None:
     quarters = Counter((int(c[0, 0, 0]) > 100, int(c[0, 0, 1]) > 100) for c in crops)
     assert len(quarters) == 4
     assert min(quarters.values()) >= 12
+    small = make_crops([mapped(0, 12, 11)], (10, 10), 60)
+    assert {(int(c[0, 0, 0]), int(c[0, 0, 1])) for c in small} == set(np.ndindex(3, 2))
 
 
 def test_crops_of_another_seed_differ() -> None:

@@ -103,6 +103,26 @@ def test_missing_files(engine: Path, tmp_path: Path) -> None:
         open_engine(engine)
 
 
+def test_a_full_disk_leaves_the_old_pair(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full when the manifest is written: engine and manifest stay the old ones."""
+    before = {p.name: p.read_bytes() for p in engine.parent.iterdir()}
+    newer = dataclasses.replace(
+        read_manifest(engine), engine_sha256=hashlib.sha256(b"new").hexdigest()
+    )
+    write = Path.write_bytes
+
+    def full(path: Path, content: bytes) -> int:
+        if content.startswith(b"{"):
+            write(path, content[:10])
+            raise OSError(28, "No space left on device")
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OutputError, match="No space left"):
+        write_engine(engine, b"new", newer)
+    assert {p.name: p.read_bytes() for p in engine.parent.iterdir()} == before
+
+
 def test_key_holds_every_option() -> None:
     """Changing any field of the build input changes its digest."""
     base = BuildConfig("a", "t", "1", Precision.INT8)
