@@ -173,14 +173,15 @@ def _build_one(
     precision = options.precision or rest
     if precision is not Precision.INT8:
         rest = precision
-    model, written, share = job.model, rest, 0.0
+    model, written = job.model, rest
     float_nodes: tuple[str, ...] = ()
     if int8 is not None:
         written = target.written_rest(rest)
         float_nodes = tuple(node.node for node in int8.float_nodes)
         model = quantise(job.model, int8.ranges.bounds, float_nodes, written)
-        share = int8_mac_share(model)
-    graph = with_pixels(lower(model, written)).SerializeToString()
+    lowered = lower(model, written)
+    share = int8_mac_share(lowered)
+    graph = with_pixels(lowered).SerializeToString()
     config = BuildConfig(
         onnx_sha256=job.sha256,
         target=target.name,

@@ -19,6 +19,8 @@ from .build_engine import BuildOptions, build_engine
 from .export import ExportOptions, export
 from .newest import newest_engine, newest_model
 
+FRAMES_IN_FLIGHT = 2
+
 
 @dataclass(frozen=True)
 class RunResult:
@@ -37,7 +39,7 @@ class RunResult:
     notes: tuple[str, ...]
 
 
-def open_or_build(engine: Path | None, say: Say) -> tuple[Session, Manifest]:
+def open_or_build(engine: Path | None, say: Say, parallel: int = 1) -> tuple[Session, Manifest]:
     """Open the engine that was named, else the newest here, else make what is missing.
 
     Raises:
@@ -53,7 +55,7 @@ def open_or_build(engine: Path | None, say: Say) -> tuple[Session, Manifest]:
         say(f"wrote {path}")
     elif engine is None:
         say(f"using {path}, the newest engine in this directory")
-    return open_engine(path)
+    return open_engine(path, parallel)
 
 
 def _make_model(say: Say) -> Path:
@@ -96,7 +98,8 @@ def run(
     """
     if not source.exists():
         raise MediaError(f"there is no file or folder {source}", "check the path")
-    session, manifest = open_or_build(engine, say)
+    still = source.is_dir() or pictures.is_picture(source)
+    session, manifest = open_or_build(engine, say, 1 if still else FRAMES_IN_FLIGHT)
     with session:
         options = _with_halo(options, manifest, say)
         target = output or _default_output(source, session.scale)

@@ -85,6 +85,12 @@ def _pin_ends(model: onnx.ModelProto) -> None:
             consumers.setdefault(name, []).append(node)
     _pin_until_weights(consumers, [v.name for v in model.graph.input], forward=True)
     _pin_until_weights(producers, [v.name for v in model.graph.output], forward=False)
+    # A pinned Conv in int8 takes its operands straight from their DequantizeLinear.
+    for node in [n for n in model.graph.node if kept_in_fp32(n)]:
+        for name in node.input:
+            for source in producers.get(name, []):
+                if source.op_type == "DequantizeLinear" and not kept_in_fp32(source):
+                    pin_to_fp32(source)
 
 
 def _pin_until_weights(

@@ -55,8 +55,12 @@ def read_manifest(engine: Path) -> Manifest:
     return manifest
 
 
-def open_engine(engine: Path) -> tuple[Session, Manifest]:
+def open_engine(engine: Path, parallel: int = 1) -> tuple[Session, Manifest]:
     """Open an engine after checking it against its manifest and this machine.
+
+    Args:
+        engine: The engine file, its manifest beside it.
+        parallel: Frames to keep in flight, see :meth:`Target.open`.
 
     Raises:
         EngineError: The engine is missing, damaged or stale.
@@ -80,4 +84,4 @@ def open_engine(engine: Path) -> tuple[Session, Manifest]:
             f" here is {target.version()}",
             "build it again on this machine",
         )
-    return target.open(content, manifest), manifest
+    return target.open(content, manifest, parallel), manifest

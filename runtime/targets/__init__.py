@@ -72,8 +72,15 @@ class Target(ABC):
         """
 
     @abstractmethod
-    def open(self, content: bytes, manifest: Manifest) -> Session:
+    def open(self, content: bytes, manifest: Manifest, parallel: int = 1) -> Session:
         """Open an engine that was checked against its manifest.
+
+        Args:
+            content: The engine file.
+            manifest: Its manifest.
+            parallel: Frames that the caller is going to keep in flight; the session's own
+                ``parallel`` says how many of them help. More than 1 trades the time of one
+                frame for frames per second.
 
         Raises:
             TargetUnavailable: It cannot run on this machine.
