@@ -367,7 +367,11 @@ def build_engine_command(
             )
         output.say(f"building from {source}, the newest export in this directory")
     chosen = Precision(precision) if precision else None
-    result = build_engine(source, BuildOptions(precision=chosen, **options), path, output.say)
+    wanted = BuildOptions(precision=chosen, **options)
+    with _bar(output) as update:
+        result = build_engine(
+            source, wanted, path, output.say, lambda step, done, total: update(done, total, step)
+        )
     manifest = result.manifest
     for record in manifest.drift:
         output.say(

@@ -17,6 +17,7 @@ import onnx
 from .. import data
 from ..calib.int8 import Int8Result, calibrate_int8
 from ..calib.pictures import NamedPicture, load_pictures
+from ..calib.ranges import Progress
 from ..errors import BuildError, TargetUnavailable
 from ..export.pixels import with_pixels
 from ..export.precision import lower
@@ -86,8 +87,21 @@ class _Source:
     reference: Session
 
 
-def build_engine(source: Path, options: BuildOptions, output: Path | None, say: Say) -> BuildResult:
+def build_engine(
+    source: Path,
+    options: BuildOptions,
+    output: Path | None,
+    say: Say,
+    progress: Progress | None = None,
+) -> BuildResult:
     """Build an engine, time it, measure its drift, and write it with its manifest.
+
+    Args:
+        source: Exported ONNX.
+        options: What is asked for.
+        output: Engine to write; None for a name made of variant, precision and target.
+        say: Takes lines for the user.
+        progress: Told the calibration's steps.
 
     Raises:
         SrDeployError: The model or an option is refused; nothing is written then.
@@ -100,7 +114,9 @@ def build_engine(source: Path, options: BuildOptions, output: Path | None, say: 
     )
     with ReferenceCache(open_reference(model, spec)) as reference:
         job = _Source(model, spec, digest_file(source), proof, reference)
-        calibrated = _calibrate(job, options, say) if options.precision is Precision.INT8 else None
+        calibrated = None
+        if options.precision is Precision.INT8:
+            calibrated = _calibrate(job, options, say, progress)
         built = [_build_one(job, target, options, calibrated, say) for target in targets]
     best = min(built, key=lambda b: b.manifest.milliseconds or float("inf"))
     path = output or Path(best.manifest.engine_file)
@@ -146,7 +162,9 @@ def _targets(options: BuildOptions, say: Say) -> list[Target]:
     return fitting
 
 
-def _calibrate(job: _Source, options: BuildOptions, say: Say) -> Int8Result:
+def _calibrate(
+    job: _Source, options: BuildOptions, say: Say, progress: Progress | None
+) -> Int8Result:
     """Activation ranges and the layers that are worst in int8; the same for every target."""
     if options.calibration:
         pictures = load_pictures(options.calibration)
@@ -156,7 +174,13 @@ def _calibrate(job: _Source, options: BuildOptions, say: Say) -> Int8Result:
     source = "your" if options.calibration else "bundled"
     say(f"calibrating on {len(pictures)} {source} pictures …")
     result = calibrate_int8(
-        job.model, pictures, tuning, job.spec.scale, Precision.FP32, options.worst
+        job.model,
+        pictures,
+        tuning,
+        job.spec.scale,
+        Precision.FP32,
+        options.worst,
+        progress=progress,
     )
     worst = ", ".join(f"{n.node} ({n.drift:+.3f} dB)" for n in result.float_nodes)
     say(f"left in float, with what each alone would lose in int8: {worst or 'none'}")

@@ -268,6 +268,12 @@ def test_lowering_keeps_every_code_and_scale(traced, rest) -> None:
     assert int8_mac_share(lowered) == int8_mac_share(quantised)
 
 
+@pytest.mark.parametrize("rest", RESTS)
+def test_lowering_leaves_nothing_between_codes_and_conv(traced, rest) -> None:
+    """No cast comes between Q/DQ and a layer, also where that layer stays in fp32."""
+    assert int8_mac_share(lower(quantise(traced, wide(traced), rest=rest), rest)) == 1.0
+
+
 def test_fp16_runs_after_lowering(traced) -> None:
     ranges = dict.fromkeys(activations(traced), (-3.0, 3.0))
     quantised = quantise(traced, ranges, rest=Precision.FP16)
