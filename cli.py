@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import signal
 import sys
 import time
 import traceback
@@ -66,6 +67,8 @@ def command(name: str) -> Callable[[Callable[..., None]], click.Command]:
         @functools.wraps(function)
         def guarded(quiet: bool, verbose: bool, json_file: str | None, **options: Any) -> None:
             output = Output(quiet, verbose, json_file)
+            # asked to end by another program: clean up as after Ctrl-C
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
             try:
                 function(output, **options)
             except SrDeployError as exc:

@@ -211,7 +211,8 @@ def test_output_folder_missing_and_output_is_input(job: Path, tmp_path: Path) ->
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-def test_interrupt_leaves_nothing(job: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_leaves_nothing(end: signal.Signals, job: Path, tmp_path: Path) -> None:
     for made in job.iterdir():
         if "int8" in made.name:
             (tmp_path / made.name).write_bytes(made.read_bytes())
@@ -230,7 +231,7 @@ def test_interrupt_leaves_nothing(job: Path, tmp_path: Path) -> None:
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(end)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "interrupted" in errors

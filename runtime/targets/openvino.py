@@ -29,6 +29,11 @@ KEPT_SHAPES = 4
 # A stream of VapSR-S takes about 2.5 KB a pixel of its frame.
 LARGEST_PARALLEL_PIXELS = 1280 * 720
 
+# The first tensor of a process initialises OpenVINO's binding to numpy, behind a C++ lock
+# and the interpreter's. Two threads that do it at once take them in opposite orders and
+# hang, so it is done here, where the import lock admits one.
+ov.Tensor(np.zeros(1, np.uint8), shared_memory=True)
+
 
 def _properties(config: BuildConfig, streams: int = 1) -> dict[str, str]:
     """How a graph is compiled: in the types that it is written in, chosen by nobody else.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -17,7 +19,7 @@ from srdeploy.export.quantise import activations, quantise
 from srdeploy.runtime.session import Session
 from srdeploy.runtime.targets import Target, open_target, target_names
 from srdeploy.runtime.targets.onnxruntime import ReferenceSession
-from srdeploy.spec import BuildConfig, Manifest, ModelSpec, Precision, ShapeRange
+from srdeploy.spec import BuildConfig, Manifest, ModelSpec, Precision, ShapeRange, dump
 
 SHAPES = ShapeRange((8, 8), (24, 32), (64, 64))
 
@@ -97,6 +99,54 @@ def test_sessions_take_calls_from_many_threads(exported, target) -> None:
         for thread in threads:
             thread.join()
     assert all(np.array_equal(got[i], e) for i, e in enumerate(expected))
+
+
+FIRST_CALLS = """
+import sys, threading
+from pathlib import Path
+import numpy as np
+from srdeploy.runtime.targets import open_target
+from srdeploy.spec import Manifest, load
+
+folder = Path(sys.argv[1])
+sys.setswitchinterval(1e-6)
+manifest = load(Manifest, (folder / "manifest").read_text())
+target = open_target(manifest.build.target)
+session = target.open((folder / "engine").read_bytes(), manifest, 2)
+if manifest.build.target == "openvino":
+    session._requests((1, 8, 8, 3))  # compiled before, so that the calls start together
+start = threading.Barrier(4)
+
+def call():
+    start.wait()
+    session.upscale(np.zeros((1, 8, 8, 3), np.uint8))
+
+threads = [threading.Thread(target=call, daemon=True) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join(30)
+print(sum(thread.is_alive() for thread in threads))
+"""
+
+
+def test_first_calls_of_a_process_may_be_concurrent(exported, target, tmp_path) -> None:
+    """OpenVINO's binding hung where two threads made the first tensor of the process."""
+    if target.runs_here() is not None:
+        pytest.skip("needs a GPU")
+    model, spec = exported
+    config = config_of(target, Precision.FP32)
+    built = target.build(graph_of(model, config, target), config)
+    (tmp_path / "engine").write_bytes(built.content)
+    (tmp_path / "manifest").write_text(dump(manifest_of(config, spec)))
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_CALLS, str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.strip() == "0", done.stderr
 
 
 def test_broken_graphs_are_an_error_with_the_library_s_words(exported, target) -> None:
