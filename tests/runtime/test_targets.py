@@ -19,7 +19,7 @@ from srdeploy.export.quantise import activations, quantise
 from srdeploy.runtime.session import Session
 from srdeploy.runtime.targets import Target, open_target, target_names
 from srdeploy.runtime.targets.onnxruntime import ReferenceSession
-from srdeploy.spec import BuildConfig, Manifest, ModelSpec, Precision, ShapeRange, dump
+from srdeploy.spec import BuildConfig, Manifest, ModelSpec, Precision, ShapeRange
 
 SHAPES = ShapeRange((8, 8), (24, 32), (64, 64))
 
@@ -101,52 +101,41 @@ def test_sessions_take_calls_from_many_threads(exported, target) -> None:
     assert all(np.array_equal(got[i], e) for i, e in enumerate(expected))
 
 
-FIRST_CALLS = """
+FIRST_TENSORS = """
 import sys, threading
-from pathlib import Path
 import numpy as np
-from srdeploy.runtime.targets import open_target
-from srdeploy.spec import Manifest, load
+from srdeploy.runtime.targets.openvino import ov
 
-folder = Path(sys.argv[1])
+parameter = ov.opset13.parameter([1, 8], np.uint8)
+network = ov.opset13.relu(ov.opset13.convert(parameter, "f32"))
+model = ov.Model([network], [parameter], "relu")
+compiled = ov.Core().compile_model(model, "CPU", {"NUM_STREAMS": "2"})
 sys.setswitchinterval(1e-6)
-manifest = load(Manifest, (folder / "manifest").read_text())
-target = open_target(manifest.build.target)
-session = target.open((folder / "engine").read_bytes(), manifest, 2)
-if manifest.build.target == "openvino":
-    session._requests((1, 8, 8, 3))  # compiled before, so that the calls start together
-start = threading.Barrier(4)
+start = threading.Barrier(2)
 
-def call():
+def call(request):
     start.wait()
-    session.upscale(np.zeros((1, 8, 8, 3), np.uint8))
+    request.infer([np.zeros((1, 8), np.uint8)], share_inputs=True)
 
-threads = [threading.Thread(target=call, daemon=True) for _ in range(4)]
+threads = [threading.Thread(target=call, args=(compiled.create_infer_request(),))
+           for _ in range(2)]
 for thread in threads:
     thread.start()
 for thread in threads:
-    thread.join(30)
-print(sum(thread.is_alive() for thread in threads))
+    thread.join()
 """
 
 
-def test_first_calls_of_a_process_may_be_concurrent(exported, target, tmp_path) -> None:
-    """OpenVINO's binding hung where two threads made the first tensor of the process."""
-    if target.runs_here() is not None:
-        pytest.skip("needs a GPU")
-    model, spec = exported
-    config = config_of(target, Precision.FP32)
-    built = target.build(graph_of(model, config, target), config)
-    (tmp_path / "engine").write_bytes(built.content)
-    (tmp_path / "manifest").write_text(dump(manifest_of(config, spec)))
-    done = subprocess.run(
-        [sys.executable, "-c", FIRST_CALLS, str(tmp_path)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.stdout.strip() == "0", done.stderr
+def test_openvino_s_first_tensors_may_be_concurrent() -> None:
+    """Its binding to numpy hangs where two threads of a process use it first at once.
+
+    Importing our target must have made that use; without it about one in four of these
+    processes hangs.
+    """
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", FIRST_TENSORS]
+    for _ in range(10):
+        subprocess.run(command, env=environment, check=True, timeout=60)
 
 
 def test_broken_graphs_are_an_error_with_the_library_s_words(exported, target) -> None:
