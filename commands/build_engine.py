@@ -29,7 +29,7 @@ from ..runtime.session import Session
 from ..runtime.targets import Target, open_target, target_names
 from ..spec import BuildConfig, Manifest, ModelSpec, Precision, ShapeRange
 from ..validate.datasets import Dataset, Pair
-from ..validate.drift import DatasetResult, measure, to_records
+from ..validate.drift import DatasetResult, check_budget, measure, to_records
 from ..validate.reference import open_reference
 from ..validate.reference_cache import ReferenceCache
 from . import Say
@@ -105,6 +105,8 @@ def build_engine(
 
     Raises:
         SrDeployError: The model or an option is refused; nothing is written then.
+        DriftExceeded: The fastest engine loses more than ``options.max_drift``; it is not
+            written either.
     """
     model, spec = read_model(source)
     targets = _targets(options, say)
@@ -119,6 +121,8 @@ def build_engine(
             calibrated = _calibrate(job, options, say, progress)
         built = [_build_one(job, target, options, calibrated, say) for target in targets]
     best = min(built, key=lambda b: b.manifest.milliseconds or float("inf"))
+    if options.max_drift is not None:
+        check_budget(best.quality, options.max_drift)
     path = output or Path(best.manifest.engine_file)
     manifest = dataclasses.replace(best.manifest, engine_file=path.name)
     write_engine(path, best.content, manifest)

@@ -54,6 +54,8 @@ def trace(
                 input_names=["lr"],
                 output_names=["sr"],
                 dynamic_shapes=None if size else (dims,),
+                # its optimiser merges equal tensors, and a network could not be rebuilt
+                optimize=False,
                 verbose=False,
             )
     except Exception as exc:  # the exporter raises many kinds

@@ -126,6 +126,19 @@ def test_layernorm_pass_keeps_tensor_names(traced) -> None:
         assert torch.equal(rebuilt.state_dict()[name], tensor)
 
 
+def test_equal_tensors_keep_their_names() -> None:
+    """An untrained network is full of them: zero biases, gains of 0.1."""
+    torch.manual_seed(0)
+    family = architecture("vapsr")
+    config = VapSRConfig(4, 8, 3, 8)
+    network = family.build(config).eval().requires_grad_(False)
+    spec = describe(family, config, network, "random")
+    model = trace(network, spec)
+    assert len(run_passes(model)["channel-layernorm"].rewritten) == 3
+    arrays = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    assert network_from_arrays(spec, arrays)[1] == spec.weights_sha256
+
+
 def test_pass_off_switch_and_unknown_pass(traced) -> None:
     model, _, _ = traced
     untouched = copy(model)
