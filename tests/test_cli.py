@@ -269,6 +269,34 @@ def test_interrupt_leaves_nothing(end: signal.Signals, job: Path, tmp_path: Path
     assert {p.name for p in tmp_path.iterdir()} == before
 
 
+def test_without_torch(tmp_path: Path) -> None:
+    """``run`` starts from the bundled ONNX, drift refers to it, and export says what it needs."""
+    make_demo_clip(tmp_path / "video.mp4", width=64, height=64, frames=6)
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from srdeploy.cli import main\n"
+        "main(sys.argv[1:], prog_name='srdeploy')\n"
+    )
+
+    def without_torch(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", code, *words],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env=os.environ | {"PYTHONPATH": str(REPOSITORY / ".src")},
+        )
+
+    done = without_torch("run", "video.mp4", "--json", "run.json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "bundled vapsr-s-x4.onnx" in done.stdout
+    assert json.loads((tmp_path / "run.json").read_text())["width"] == 256
+    manifest = json.loads(next(tmp_path.glob("vapsr*.json")).read_text())
+    assert manifest["drift"][0]["reference_runtime"] == "onnxruntime"
+    check_error(without_torch("export", "--model", "vapsr"), "torch is not installed")
+
+
 def test_help_names_every_command() -> None:
     done = srdeploy(REPOSITORY, "--help")
     for name in ("export", "build-engine", "run", "validate", "models", "fetch", "train"):

@@ -8,13 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from ..errors import DatasetError, TrainingError
+from ..validate.datasets import SUFFIXES, read_picture
 from ..validate.resize import modcrop, shrink
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 
 
 def find_pictures(folders: Iterable[Path]) -> list[Path]:
@@ -67,10 +65,9 @@ class PatchSampler:
 
     def _add(self, path: Path) -> None:
         try:
-            with Image.open(path) as opened:
-                picture = np.asarray(opened.convert("RGB"))
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as exc:
-            self.skipped.append(f"{path}: {exc}")
+            picture = read_picture(path)
+        except DatasetError as exc:
+            self.skipped.append(exc.message)
             return
         hr = modcrop(picture, self.scale)
         if min(hr.shape[:2]) < self.patch * self.scale:

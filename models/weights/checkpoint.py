@@ -91,9 +91,11 @@ def _load(path: Path) -> Any:
 
 
 def _not_a_checkpoint(path: Path, exc: Exception) -> CheckpointError:
-    first_line = (str(exc).splitlines() or [type(exc).__name__])[0][:160]
+    # What the unpickler says of a file that is no pickle ("101") helps nobody.
+    telling = isinstance(exc, RuntimeError | OSError) and str(exc)
+    reason = f": {str(exc).splitlines()[0][:160]}" if telling else ""
     return CheckpointError(
-        f"{path} is not a PyTorch checkpoint, or is damaged: {first_line}",
+        f"{path} is not a PyTorch checkpoint, or is damaged{reason}",
         "expected a .pth or .pt file saved by torch.save, or .safetensors",
     )
 
