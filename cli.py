@@ -36,16 +36,18 @@ class Output:
         quiet: Print nothing but errors and the JSON.
         verbose: Print the trace of an error too.
         json_file: File for the result as JSON, ``-`` for standard output, None for none.
+        piped: Whether standard output takes a video.
     """
 
     quiet: bool
     verbose: bool
     json_file: str | None
+    piped: bool = False
 
     def say(self, line: str) -> None:
-        """Print a line, on standard error where standard output takes the JSON."""
+        """Print a line, on standard error where standard output takes something else."""
         if not self.quiet:
-            click.echo(line, err=self.json_file == "-")
+            click.echo(line, err=self.piped or self.json_file == "-")
 
     def result(self, document: dict[str, Any]) -> None:
         """Write the command's result as JSON if it was asked for."""
@@ -416,16 +418,31 @@ def build_engine_command(
 def run_command(
     output: Output, source: Path, path: Path | None, engine: Path | None, **options: Any
 ) -> None:
-    """Upscale a video, a picture or a folder of pictures."""
+    """Upscale a video, a picture or a folder of pictures.
+
+    "-" as INPUT takes a video as YUV4MPEG2 from standard input, as OUTPUT (the default then)
+    it writes one to standard output.
+    """
     from .commands.run import run
     from .runtime.video import VideoOptions
 
+    stdin, stdout = source == Path("-"), path == Path("-") or (source == Path("-") and not path)
+    output.piped = stdout
+    if stdout and output.json_file == "-":
+        raise click.UsageError("standard output cannot take the video and the JSON")
     with _bar(output, "frames") as update:
-        result = run(source, path, engine, VideoOptions(**options), output.say, update)
+        result = run(
+            sys.stdin.buffer if stdin else source,
+            sys.stdout.buffer if stdout else path,
+            engine,
+            VideoOptions(**options),
+            output.say,
+            update,
+        )
     for note in result.notes:
         output.say(f"note: {note}")
     document: dict[str, Any] = {
-        "output": str(result.output),
+        "output": "-" if stdout else str(result.output),
         "frames": result.frames,
         "notes": result.notes,
     }
@@ -443,7 +460,7 @@ def run_command(
             "codec": video.codec,
             "engine_busy_seconds": video.engine_busy_seconds,
         }
-    output.say(f"wrote {result.output}")
+    output.say(f"wrote {document['output']}")
     output.result(document)
 
 

@@ -7,6 +7,7 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from .. import data
 from ..errors import EngineError, MediaError, SrDeployError
@@ -33,7 +34,7 @@ class RunResult:
         notes: What should be known, one sentence each.
     """
 
-    output: Path
+    output: Path | BinaryIO
     frames: int
     video: video.VideoResult | None
     notes: tuple[str, ...]
@@ -76,8 +77,8 @@ def _make_model(say: Say) -> Path:
 
 
 def run(
-    source: Path,
-    output: Path | None,
+    source: Path | BinaryIO,
+    output: Path | BinaryIO | None,
     engine: Path | None,
     options: video.VideoOptions,
     say: Say,
@@ -86,8 +87,9 @@ def run(
     """Upscale a video, a picture or a folder of pictures.
 
     Args:
-        source: What to upscale.
-        output: File or folder to write; None for ``STEM_xS`` beside the source.
+        source: What to upscale; a binary stream gives a video as YUV4MPEG2.
+        output: File or folder to write, or for a video a binary stream that takes
+            YUV4MPEG2; None for ``STEM_xS`` beside the source.
         engine: Engine to use; None for the newest here, built if there is none.
         options: Encoding of videos, and the tile that larger frames are cut into.
         say: Takes lines for the user.
@@ -96,16 +98,23 @@ def run(
     Raises:
         SrDeployError: The source or the engine cannot be used; nothing is written then.
     """
-    if not source.exists():
+    if isinstance(source, Path) and not source.exists():
         raise MediaError(f"there is no file or folder {source}", "check the path")
-    still = source.is_dir() or pictures.is_picture(source)
+    still = isinstance(source, Path) and (source.is_dir() or pictures.is_picture(source))
     session, manifest = open_or_build(engine, say, 1 if still else FRAMES_IN_FLIGHT)
     with session:
         options = _with_halo(options, manifest, say)
-        target = output or _default_output(source, session.scale)
-        if source.is_dir():
-            return _run_folder(source, target, session, options, progress)
-        if pictures.is_picture(source):
+        target = output
+        if target is None:
+            if not isinstance(source, Path):
+                raise MediaError("a stream has no name to make one of", "name the output with -o")
+            target = _default_output(source, session.scale)
+        if still:
+            assert isinstance(source, Path)
+            if not isinstance(target, Path):
+                raise MediaError("pictures cannot be written to a stream", "name a file with -o")
+            if source.is_dir():
+                return _run_folder(source, target, session, options, progress)
             done = pictures.upscale_picture(source, target, session, options.tile, options.halo)
             return RunResult(target, 1, None, done.notes)
         result = video.upscale_video(

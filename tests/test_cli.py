@@ -269,6 +269,33 @@ def test_interrupt_leaves_nothing(end: signal.Signals, job: Path, tmp_path: Path
     assert {p.name for p in tmp_path.iterdir()} == before
 
 
+def test_pipe(job: Path, tmp_path: Path) -> None:
+    """YUV4MPEG2 in and out: nothing but the video goes to standard output."""
+    header = b"YUV4MPEG2 W16 H8 F25:1 Ip A1:1 C420jpeg\n"
+    frame = b"FRAME\n" + bytes(range(128)) + bytes([128]) * 64
+    for made in job.iterdir():
+        if "int8" in made.name:
+            (tmp_path / made.name).write_bytes(made.read_bytes())
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY / ".src")}
+    command = [sys.executable, "-m", "srdeploy", "run", "-"]
+    done = subprocess.run(
+        command, input=header + 3 * frame, capture_output=True, cwd=tmp_path, env=environment,
+        timeout=120, check=True,
+    )  # fmt: skip
+    head, body = done.stdout.split(b"\n", 1)
+    assert head.startswith(b"YUV4MPEG2 W64 H32 F25:1")
+    assert len(body) == 3 * (len(b"FRAME\n") + 64 * 32 * 3 // 2)
+    assert b"3 frames of 64" in done.stderr
+    broken = subprocess.run(
+        command, input=b"not a video", capture_output=True, cwd=tmp_path, env=environment,
+        timeout=120,
+    )  # fmt: skip
+    assert broken.returncode == 1
+    assert b"hint: " in broken.stderr
+    assert broken.stdout == b""
+    assert srdeploy(tmp_path, "run", "-", "--json", "-").returncode == 2
+
+
 def test_without_torch(tmp_path: Path) -> None:
     """``run`` starts from the bundled ONNX, drift refers to it, and export says what it needs."""
     make_demo_clip(tmp_path / "video.mp4", width=64, height=64, frames=6)
