@@ -36,8 +36,14 @@ class ModelSpec:
         architecture: Id of the file in models/, such as ``vapsr``.
         variant: Such as ``vapsr-s-x4``.
         scale: Upscaling factor in both directions.
-        receptive_radius: Input pixels that one output pixel can see to each side; None where
-            a global operation sees them all, so that tiling changes the result.
+        receptive_radius: Input pixels that one output pixel sees to each side, but for what
+            it sees through a global operation.
+        global_operation: Whether every output pixel depends on the whole picture, through a
+            mean, a Gram matrix or an attention over all pixels: tiling changes the result.
+        value_range: What a white pixel is inside the network; the graph takes and gives 1.
+        mean: R, G, B on [0, 1] that the graph takes off first and puts back last.
+        fp32_nodes: Patterns (as of the shell) of the ONNX nodes that leave the range or
+            accuracy of fp16 and are computed in float32 in every engine.
         size_multiple: H and W are padded to a multiple of this inside the graph.
         minimum_size: Smallest H and W in input pixels.
         config: Hyper-parameters of the architecture.
@@ -50,7 +56,11 @@ class ModelSpec:
     architecture: str
     variant: str
     scale: int
-    receptive_radius: int | None
+    receptive_radius: int
+    global_operation: bool = False
+    value_range: float = 1.0
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    fp32_nodes: tuple[str, ...] = ()
     size_multiple: int = 1
     minimum_size: int = 1
     config: dict[str, Any] = field(default_factory=dict)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ class ExportOptions:
         model: Family, model or variant; None with ``weights``, which then decide.
         scale: Upscaling factor; None for 4, or for what ``weights`` hold.
         weights: Checkpoint file.
+        overrides: Hyper-parameters of ``weights`` that stand in no tensor.
         random_weights: Export an untrained network, for benchmarks.
         opset: ONNX operator set; None for the default.
         static: (H, W) of a static export.
@@ -36,6 +37,7 @@ class ExportOptions:
     model: str | None = None
     scale: int | None = None
     weights: Path | None = None
+    overrides: Mapping[str, float] = field(default_factory=dict)
     random_weights: bool = False
     opset: int | None = None
     static: tuple[int, int] | None = None
@@ -113,6 +115,10 @@ def _load(options: ExportOptions) -> tuple[nn.Module, ModelSpec]:
     from ..models.weights.checkpoint import load_network
     from ..models.weights.resolve import load, random_network
 
+    if options.overrides and not options.weights:
+        raise ExportError(
+            "--set changes what the tensors of a checkpoint do not say", "give it with --weights"
+        )
     if options.random_weights:
         if options.weights:
             raise ExportError(
@@ -121,7 +127,7 @@ def _load(options: ExportOptions) -> tuple[nn.Module, ModelSpec]:
         return random_network(options.model or DEFAULT_MODEL, options.scale or DEFAULT_SCALE)
     if not options.weights:
         return load(options.model or DEFAULT_MODEL, options.scale or DEFAULT_SCALE)
-    network, spec = load_network(options.weights, options.weights.name)
+    network, spec = load_network(options.weights, options.weights.name, options.overrides)
     wrong_scale = options.scale and options.scale != spec.scale
     if wrong_scale:
         raise ExportError(

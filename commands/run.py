@@ -161,7 +161,7 @@ def _with_halo(options: video.VideoOptions, manifest: Manifest, say: Say) -> vid
     if options.tile is None:
         return options
     radius = manifest.model.receptive_radius
-    if radius is None:
+    if manifest.model.global_operation:
         say(f"note: {manifest.model.variant} sees the whole frame at once: tiles change the result")
         return options
     if options.tile <= 2 * radius:

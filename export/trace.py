@@ -7,16 +7,23 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 
 import onnx
+import onnx_ir as ir
 import torch
+from onnx_ir.passes import common
+from onnxscript.optimizer._constant_folding import FoldConstantsPass
 from torch import nn
 
 from ..errors import ExportError
 from ..runtime.model_file import OPSET, attach_spec
 from ..spec import ModelSpec
+from .precision import pin_to_fp32
 
 NEWEST_OPSET = 23
+LARGEST_FOLDED = 1 << 20
+"""Elements of the largest constant that is computed while exporting."""
 
 
 def trace(
@@ -43,7 +50,10 @@ def trace(
     # Sizes that are prime to each other and to any window, so that none is taken for another.
     height, width = size or (spec.minimum_size + 22, spec.minimum_size + 40)
     frames = torch.rand(1 if size else 2, 3, height, width)
-    dims = {0: torch.export.Dim("N"), 2: torch.export.Dim("H"), 3: torch.export.Dim("W")}
+    least = spec.minimum_size
+    dims = {0: torch.export.Dim("N")} | {
+        axis: torch.export.Dim(name, min=least) for axis, name in ((2, "H"), (3, "W"))
+    }
     try:
         with _quiet():
             program = torch.onnx.export(
@@ -62,8 +72,12 @@ def trace(
         raise ExportError(f"PyTorch could not export {spec.variant}: {exc}") from exc
     if program is None:
         raise ExportError(f"PyTorch could not export {spec.variant}")
+    _fold(program.model)
     model = program.model_proto
     _tidy(model)
+    for node in model.graph.node:
+        if any(fnmatchcase(node.name, pattern) for pattern in spec.fp32_nodes):
+            pin_to_fp32(node)
     attach_spec(model, spec)
     onnx.checker.check_model(model, full_check=True)
     return model
@@ -83,6 +97,32 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+def _fold(model: ir.Model) -> None:
+    """Compute what is constant but for the network's own tensors, which keep their names.
+
+    A static size makes most of the shape arithmetic constant; with dynamic ones what is left
+    is what depends on them.
+    """
+
+    def of_no_tensor(node: ir.Node) -> bool | None:
+        kept = any(value is not None and value.is_initializer() for value in node.inputs)
+        return False if kept else None  # None leaves the decision to the pass
+
+    for step in (
+        FoldConstantsPass(
+            shape_inference=True,
+            input_size_limit=LARGEST_FOLDED,
+            output_size_limit=LARGEST_FOLDED,
+            should_fold=of_no_tensor,
+        ),
+        common.IdentityEliminationPass(),
+        common.CommonSubexpressionEliminationPass(),
+        common.RemoveUnusedNodesPass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+    ):
+        step(model)
 
 
 def _tidy(model: onnx.ModelProto) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -42,6 +44,19 @@ class PublishedWeights:
 
 
 @dataclass(frozen=True)
+class PublishedQuality:
+    """PSNR that the authors report: Y channel, border of ``scale`` pixels, bicubic LR.
+
+    Attributes:
+        psnr: dB on Set5, Set14 and BSD100.
+        source: Where it was read.
+    """
+
+    psnr: tuple[float, float, float]
+    source: str
+
+
+@dataclass(frozen=True)
 class Variant:
     """A named configuration of an architecture.
 
@@ -49,15 +64,24 @@ class Variant:
         name: Id such as ``vapsr-s-x4``: model, then scale.
         scale: Upscaling factor.
         config: The architecture's own configuration object.
-        parameters: Number of parameters.
-        published: The authors' weights, if there are any.
+        parameters: Number of parameters, tensors that are not trained included.
+        macs: Multiply-accumulates of its convolutions and matrix products for a picture of
+            1280×720 output pixels.
+        published: The authors' weights, where they can be fetched.
+        page: Where the authors offer their weights otherwise.
+        quality: What the authors report of them.
+        tiny: Made for tests: taken only where it is named, never for its family.
     """
 
     name: str
     scale: int
     config: Any
     parameters: int
+    macs: int
     published: PublishedWeights | None = None
+    page: str = ""
+    quality: PublishedQuality | None = None
+    tiny: bool = False
 
     @property
     def model(self) -> str:
@@ -74,22 +98,43 @@ class Architecture:
         paper: Where the network was published.
         variants: Named configurations, best first: ``--model FAMILY`` takes the first one
             whose weights are here.
+        marks: Patterns of tensor names that no other architecture has; a state dict with one
+            of them is this architecture's.
         configure: Hyper-parameters by name to the configuration, as ``ModelSpec.config`` has
             them.
-        detect: State dict to configuration, or None where the tensors are another network's.
+        detect: State dict with a mark to configuration. Raises KeyError with the name of a
+            missing tensor, or ValueError with what is wrong.
         build: Configuration to ``torch.nn.Module`` with untrained weights.
         describe: Configuration to :class:`~srdeploy.spec.ModelSpec`.
         rename: Old tensor name to the one used here.
+        derived: Patterns of buffers that follow from the configuration; a file may lack them.
+        untold: Hyper-parameters that stand in no tensor.
     """
 
     name: str
     paper: str
     variants: tuple[Variant, ...]
+    marks: tuple[str, ...]
     configure: Callable[..., Any]
-    detect: Callable[[StateDict], Any | None]
+    detect: Callable[[StateDict], Any]
     build: Callable[[Any], torch.nn.Module]
     describe: Callable[[Any], ModelSpec]
     rename: Callable[[str], str] = field(default=lambda name: name)
+    derived: tuple[str, ...] = ()
+    untold: tuple[str, ...] = ()
+
+    def claims(self, state: StateDict) -> bool:
+        """Whether a tensor name is one that only this architecture has."""
+        return any(re.match(mark, name) for mark in self.marks for name in state)
+
+    def is_derived(self, name: str) -> bool:
+        """Whether a tensor follows from the configuration."""
+        return any(re.fullmatch(pattern, name) for pattern in self.derived)
+
+    def variant_name(self, config: Any, scale: int) -> str:
+        """Id of the variant of this configuration, or ``FAMILY-custom-xS``."""
+        names = (v.name for v in self.variants if v.config == config)
+        return next(names, f"{self.name}-custom-x{scale}")
 
 
 def architecture_names() -> tuple[str, ...]:
@@ -147,25 +192,52 @@ def candidates(model: str, scale: int) -> tuple[tuple[Architecture, Variant], ..
     Raises:
         SrDeployError: The name is unknown, or exists at other scales only.
     """
-    named = [(a, v) for a, v in all_variants() if model in (a.name, v.model, v.name)]
+    named = [
+        (a, v)
+        for a, v in all_variants()
+        if model in (v.model, v.name) or (model == a.name and not v.tiny)
+    ]
     if not named:
         names = sorted({v.model for _, v in all_variants()} | set(architecture_names()))
         raise SrDeployError(f"no model is called '{model}'", f"known ones: {', '.join(names)}")
-    fitting = tuple((a, v) for a, v in named if v.scale == scale)
+    fitting = [(a, v) for a, v in named if v.scale == scale]
     if not fitting:
         scales = ", ".join(str(s) for s in sorted({v.scale for _, v in named}))
         raise SrDeployError(f"{model} has no variant of scale {scale}", f"its scales: {scales}")
-    return fitting
+    # "hat" is a family and a model: the model of that very name comes first
+    return tuple(sorted(fitting, key=lambda pair: pair[1].model != model))
 
 
-def count_indices(state: StateDict, prefix: str) -> int:
-    """Number of consecutive blocks ``prefix.0…``, ``prefix.1…`` in a state dict."""
-    found = {
-        int(parts[1])
-        for parts in (name.split(".") for name in state)
-        if len(parts) > 2 and parts[0] == prefix and parts[1].isdigit()
-    }
+def count_indices(state: StateDict, prefix: str, below: str = "", step: int = 1) -> int:
+    """Number of tensors' indices ``prefix.0``, ``prefix.step``, … without a gap.
+
+    Args:
+        state: Tensor name to tensor.
+        prefix: Name before the index, without its dot.
+        below: Pattern that the name must go on with after the index.
+        step: Difference between two indices.
+    """
+    pattern = re.compile(rf"{re.escape(prefix)}\.(\d+)\.{below}")
+    found = {int(match[1]) for match in map(pattern.match, state) if match}
     count = 0
-    while count in found:
+    while count * step in found:
         count += 1
     return count
+
+
+def size_of(state: StateDict, pattern: str, axis: int) -> int:
+    """Length along ``axis`` that most tensors whose name matches ``pattern`` have.
+
+    Most, so that one misshapen tensor is found out instead of misleading the detection.
+
+    Raises:
+        KeyError: No tensor has such a name; the error holds a readable form of the pattern.
+    """
+    sizes = [
+        tensor.shape[axis]
+        for name, tensor in state.items()
+        if tensor.ndim > axis and re.fullmatch(pattern, name)
+    ]
+    if not sizes:
+        raise KeyError(re.sub(r"\\d\+?|\[[^]]*\]|\.\*", "N", pattern).replace("\\", ""))
+    return Counter(sizes).most_common(1)[0][0]

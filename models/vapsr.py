@@ -12,7 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..spec import ModelSpec
-from . import Architecture, PublishedWeights, StateDict, Variant, count_indices
+from . import (
+    Architecture,
+    PublishedQuality,
+    PublishedWeights,
+    StateDict,
+    Variant,
+    count_indices,
+    size_of,
+)
 
 LEAKY_SLOPE = 0.1
 # A VAB reaches 2 pixels through its 5×5 and 2·3 through its 5×5 of dilation 3.
@@ -118,38 +126,28 @@ def rename_legacy(name: str) -> str:
     return name.replace("spatial_gating_unit", "atten_branch")
 
 
-def detect(state: StateDict) -> VapSRConfig | None:
-    """Read the hyper-parameters off a state dict, or None where it is no VapSR.
+def detect(state: StateDict) -> VapSRConfig:
+    """Read the hyper-parameters off the tensors of a VapSR.
 
-    Args:
-        state: Tensor name to tensor, wrappers and prefixes already stripped.
+    Raises:
+        KeyError: A tensor that tells one is missing.
+        ValueError: The tensors contradict each other.
     """
-    required = (
-        "conv_first.weight",
-        "body.0.atten_branch.depthwise_dilated.weight",
-        "body.0.pixel_norm.weight",
-        "conv_body.weight",
-        "upsampler.0.weight",
-    )
-    if any(name not in state for name in required):
-        return None
-    num_feat = state["conv_first.weight"].shape[0]
+    num_feat = size_of(state, r"body\.\d+\.proj_2\.weight", 0)
     if "upsampler.3.weight" in state:
         scale = 4
-    elif "upsampler.2.weight" in state:
-        scale = round((state["upsampler.2.weight"].shape[0] / 3) ** 0.5)
     else:
-        return None
-    groups, remainder = divmod(num_feat, max(state["conv_body.weight"].shape[1], 1))
-    if scale not in (2, 3, 4) or remainder:
-        return None
+        scale = round((size_of(state, r"upsampler\.2\.weight", 0) / 3) ** 0.5)
+    groups, remainder = divmod(num_feat, max(size_of(state, r"conv_body\.weight", 1), 1))
+    if remainder:
+        raise ValueError(f"the tensor 'conv_body.weight' does not divide {num_feat} channels")
     return VapSRConfig(
         scale=scale,
         num_feat=num_feat,
         num_block=count_indices(state, "body"),
-        d_atten=state["body.0.atten_branch.depthwise_dilated.weight"].shape[0],
+        d_atten=size_of(state, r"body\.\d+\.atten_branch\..*\.bias", 0),
         conv_groups=groups,
-        upsampler_feat=state["upsampler.0.weight"].shape[0],
+        upsampler_feat=size_of(state, r"upsampler\.0\.weight", 0),
     )
 
 
@@ -160,27 +158,23 @@ def describe(config: VapSRConfig) -> ModelSpec:
     upsampler = 2
     return ModelSpec(
         architecture="vapsr",
-        variant=variant_name(config),
+        variant=ARCHITECTURE.variant_name(config, config.scale),
         scale=config.scale,
         receptive_radius=1 + BLOCK_RADIUS * config.num_block + 1 + upsampler,
         config=asdict(config),
     )
 
 
-def variant_name(config: VapSRConfig) -> str:
-    """Name the published variant of this shape, or ``vapsr-custom-xS``."""
-    for variant in VARIANTS:
-        if variant.config == config:
-            return variant.name
-    return f"vapsr-custom-x{config.scale}"
-
-
-_SMALL = {"num_feat": 32, "num_block": 11, "d_atten": 64, "conv_groups": 2}
 _SOURCE = "https://raw.githubusercontent.com/zhoumumu/VapSR/404c584/"
+_README = "the authors' README, github.com/zhoumumu/VapSR"
 
 
 def _published(file: str, sha256: str) -> PublishedWeights:
     return PublishedWeights(_SOURCE + file, sha256, licence="none stated by the authors")
+
+
+def _small(config: dict[str, int]) -> VapSRConfig:
+    return VapSRConfig(4, conv_groups=2, **config)
 
 
 VARIANTS = (
@@ -189,16 +183,19 @@ VARIANTS = (
         4,
         VapSRConfig(4),
         342_220,
+        19_516_723_200,
         _published(
             "VapSR_X4.pth",
             "fa6b84a174d8994eaaaa38156c9d751109b27c833bceeeb6018523e4d8a48ea0",
         ),
+        quality=PublishedQuality((32.38, 28.77, 27.68), _README),
     ),
     Variant(
         "vapsr-x3",
         3,
         VapSRConfig(3, num_block=20, upsampler_feat=56),
         336_811,
+        33_651_916_800,
         _published(
             "VapSR_X3.pth",
             "5c0052ea719174ea43e55f337655196fa1564ba2e0b04c3220a1312a18405a09",
@@ -209,6 +206,7 @@ VARIANTS = (
         2,
         VapSRConfig(2, num_block=20, upsampler_feat=56),
         329_236,
+        73_974_988_800,
         _published(
             "VapSR_X2.pth",
             "6cbe6af3c18c16c8a2c9b83f484761693884f972e29a4a20e84f64b84d0a10cc",
@@ -217,12 +215,22 @@ VARIANTS = (
     Variant(
         "vapsr-s-x4",
         4,
-        VapSRConfig(4, **_SMALL),
+        _small({"num_feat": 32, "num_block": 11, "d_atten": 64}),
         154_956,
+        8_992_972_800,
         _published(
             "VapSR-S.pth",
             "4ca434fcdd4abb327e281b3f7930fe9802b36d3d6acfbe785843fee5db7e0cfe",
         ),
+        quality=PublishedQuality((32.14, 28.64, 27.60), _README),
+    ),
+    Variant(
+        "vapsr-tiny-x4",
+        4,
+        _small({"num_feat": 16, "num_block": 5, "d_atten": 24, "upsampler_feat": 32}),
+        20_572,
+        1_288_396_800,
+        tiny=True,
     ),
 )
 
@@ -230,6 +238,11 @@ ARCHITECTURE = Architecture(
     name="vapsr",
     paper="arXiv:2210.05960",
     variants=VARIANTS,
+    marks=(
+        r"body\.\d+\.atten_branch\.",
+        r"body\.\d+\.pixel_norm\.",
+        r"body\.\d+\.proj_[12]\.",
+    ),
     configure=VapSRConfig,
     detect=detect,
     build=VapSR,

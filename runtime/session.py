@@ -25,11 +25,13 @@ class Session(ABC):
         scale: Upscaling factor.
         target: Id of the target that executes, such as ``openvino``.
         parallel: Useful number of concurrent calls, at least 1.
+        minimum_size: Least H and W of a frame, pixels.
     """
 
     scale: int
     target: str
     parallel: int = 1
+    minimum_size: int = 1
 
     def upscale(self, frames: Frames) -> Frames:
         """Upscale N×H×W×3 uint8 RGB to N×(sH)×(sW)×3.
@@ -41,6 +43,12 @@ class Session(ABC):
             raise EngineError(f"frames must be uint8 N×H×W×3, got {frames.dtype} {frames.shape}")
         if 0 in frames.shape:
             raise EngineError(f"frames must not be empty, got {frames.shape}")
+        if min(frames.shape[1:3]) < self.minimum_size:
+            raise EngineError(
+                f"frames of {frames.shape[2]}×{frames.shape[1]} pixels are too small: the network"
+                f" needs at least {self.minimum_size} in each direction",
+                "enlarge or pad them first",
+            )
         upscaled = self._upscale(np.ascontiguousarray(frames))
         n, h, w, _ = frames.shape
         expected = (n, h * self.scale, w * self.scale, 3)

@@ -91,7 +91,7 @@ def train(
     average = copy.deepcopy(network).eval().requires_grad_(False)
     optimiser = torch.optim.Adam(network.parameters(), lr=recipe.rate, betas=(0.9, 0.99))
     first = _resume(checkpoint, network, average, optimiser) if checkpoint.exists() else 0
-    network.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    _channels_last(network.train())
     scores: dict[str, float] = {}
     losses: list[float] = []
     started = time.monotonic()
@@ -135,6 +135,13 @@ def _step(
     nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
     optimiser.step()
     return float(loss.detach())
+
+
+def _channels_last(network: nn.Module) -> None:
+    """Lay 2-D convolutions out as CPUs like them; a HAN has a 3-D one, which stays."""
+    for parameter in network.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
 def _average(average: nn.Module, network: nn.Module, decay: float) -> None:

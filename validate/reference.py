@@ -15,7 +15,7 @@ from ..errors import ModelFileError
 from ..runtime.session import Session
 from ..spec import ModelSpec
 
-# Above this many LR pixels PyTorch needs gigabytes; VapSR's tiles are exact.
+# Above this many LR pixels PyTorch needs gigabytes; without global operations tiles are exact.
 TILE = 384
 
 
@@ -31,7 +31,9 @@ def open_reference(model: onnx.ModelProto, spec: ModelSpec) -> Session:
     if importlib.util.find_spec("torch") is None:
         from ..runtime.targets.onnxruntime import ReferenceSession
 
-        return ReferenceSession(model, spec.scale)
+        session = ReferenceSession(model, spec.scale)
+        session.minimum_size = spec.minimum_size
+        return session
     # Imported here: validate/ must load where torch is not installed.
     from ..models.weights.checkpoint import network_from_arrays
     from .torch_session import TorchSession
@@ -43,5 +45,5 @@ def open_reference(model: onnx.ModelProto, spec: ModelSpec) -> Session:
             f"the weights in the file are not those that its metadata names ({spec.weights})",
             "an fp16 export has rounded weights: validate against the fp32 export instead",
         )
-    tile = TILE if spec.receptive_radius is not None else None
+    tile = None if spec.global_operation else TILE
     return TorchSession(network, spec, tile=tile)

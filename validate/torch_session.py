@@ -44,18 +44,18 @@ class TorchSession(Session):
             raise EngineError(
                 f"the reference must compute in float32, the network has {', '.join(others)}"
             )
-        if tile is not None and (tile < 1 or spec.receptive_radius is None):
+        if tile is not None and (tile < 1 or spec.global_operation):
+            sees = "all" if spec.global_operation else spec.receptive_radius
             raise EngineError(
-                f"{spec.variant} cannot run in tiles of {tile}: it"
-                f" sees {spec.receptive_radius or 'all'} pixels around each",
+                f"{spec.variant} cannot run in tiles of {tile}: it sees {sees} pixels around each",
                 "leave out the tile; the whole frame must fit into memory",
             )
-        self.scale = spec.scale
+        self.scale, self.minimum_size = spec.scale, spec.minimum_size
         self._network = network.eval()
         self._device = next((p.device for p in network.parameters()), torch.device("cpu"))
         multiple = spec.size_multiple
         self._tile = tile and _round_up(tile, multiple)
-        self._halo = _round_up(spec.receptive_radius or 0, multiple)
+        self._halo = _round_up(spec.receptive_radius, multiple)
 
     def _upscale(self, frames: Frames) -> Frames:
         try:

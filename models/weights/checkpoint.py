@@ -6,6 +6,7 @@ limited, and every tensor is checked before the first one is copied into the net
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import pickle
 import warnings
@@ -126,47 +127,121 @@ def detect(state: dict[str, Tensor], path: Path) -> tuple[Architecture, Any, dic
         The architecture, its configuration, and the tensors under its present names.
 
     Raises:
-        CheckpointError: No architecture fits; the message names the nearest one.
+        CheckpointError: No architecture fits, with the nearest ones; or one does, and the
+            message names the tensor that is missing or contradicts the others.
     """
-    closest: tuple[float, str] = (0.0, "")
     for name in architecture_names():
         family = architecture(name)
         renamed = {family.rename(key): tensor for key, tensor in state.items()}
-        config = family.detect(renamed)
-        if config is not None:
-            return family, config, renamed
+        if not family.claims(renamed):
+            continue
+        try:
+            return family, family.detect(renamed), renamed
+        except KeyError as exc:
+            raise CheckpointError(
+                f"{path} looks like a checkpoint of {name}, but the tensor '{exc.args[0]}' is"
+                " missing",
+                "the file is incomplete: download or save it again",
+            ) from exc
+        except ValueError as exc:
+            raise CheckpointError(
+                f"{path} looks like a checkpoint of {name}, but {exc}",
+                "its network was changed, or the file is damaged",
+            ) from exc
+    raise _unknown(state, path)
+
+
+def _unknown(state: dict[str, Tensor], path: Path) -> CheckpointError:
+    """The error for a file that no architecture claims: the nearest ones, and what differs."""
+    nearest: dict[str, tuple[float, str, list[str], list[str]]] = {}
+    for name in architecture_names():
+        family = architecture(name)
+        renamed = {family.rename(key) for key in state}
         for variant in family.variants:
             with torch.device("meta"):
                 expected = set(family.build(variant.config).state_dict())
-            shared = len(expected & set(renamed)) / len(expected | set(renamed))
-            closest = max(closest, (shared, variant.name))
-    nearest = (
-        f"the nearest is {closest[1]} with {closest[0]:.0%} of its tensor names"
-        if closest[0] > 0
-        else f"not one tensor name is known; the first is '{next(iter(state))}'"
-    )
-    raise CheckpointError(
-        f"{path} is a checkpoint of a network that srdeploy does not know: {nearest}",
-        f"known architectures: {', '.join(architecture_names())}",
+            expected = {key for key in expected if not family.is_derived(key)}
+            share = len(expected & renamed) / len(expected | renamed)
+            if share > nearest.get(name, (0.0,))[0]:
+                missing, unexpected = sorted(expected - renamed), sorted(renamed - expected)
+                nearest[name] = (share, variant.name, missing, unexpected)
+    ranked = sorted(nearest.values(), reverse=True)[:2]
+    told = f"{path} is a checkpoint of a network that srdeploy does not know"
+    hint = f"known architectures: {', '.join(architecture_names())}"
+    if not ranked:
+        return CheckpointError(
+            f"{told}: not one tensor name is known; the first is '{next(iter(state))}'", hint
+        )
+    names = ", then ".join(f"{v} with {share:.0%} of its tensor names" for share, v, *_ in ranked)
+    _, variant_name, missing, unexpected = ranked[0]
+    differs = [
+        f"{'lacks' if kind is missing else 'has besides'} {_first(kind)}"
+        for kind in (missing, unexpected)
+        if kind
+    ]
+    return CheckpointError(
+        f"{told}: the nearest is {names}; against {variant_name} it {' and '.join(differs)}", hint
     )
 
 
-def load_network(path: Path, label: str) -> tuple[nn.Module, ModelSpec]:
+def _first(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(f"'{name}'" for name in names[:3]) + more
+
+
+def load_network(
+    path: Path, label: str, overrides: Mapping[str, float] | None = None
+) -> tuple[nn.Module, ModelSpec]:
     """Build the network that a checkpoint belongs to and load all of its tensors.
 
     Args:
         path: The checkpoint.
         label: Where the weights are from, for the model's metadata.
+        overrides: Hyper-parameters that stand in no tensor, in place of the published ones.
 
     Raises:
         CheckpointError: The file cannot be read, or a tensor is missing, unexpected or of
             another shape; nothing is loaded halfway.
     """
     family, config, state = detect(read_state(path), path)
-    network = family.build(config)
+    config = _overridden(family, config, overrides or {})
+    try:
+        network = family.build(config)
+    except (ValueError, RuntimeError, ZeroDivisionError) as exc:
+        raise CheckpointError(
+            f"{path}: its tensors make no {family.name} that can be built: {exc}"
+        ) from exc
+    state = _with_derived(family, network, state, path)
     check_tensors(network, state, path)
     network.load_state_dict(state, strict=True)
     return network.eval().requires_grad_(False), describe(family, config, network, label)
+
+
+def _overridden(family: Architecture, config: Any, overrides: Mapping[str, float]) -> Any:
+    for name in overrides:
+        if name not in family.untold:
+            raise CheckpointError(
+                f"'{name}' of {family.name} cannot be set: its tensors tell it, or it has none",
+                f"can be set: {', '.join(family.untold) or 'nothing'}",
+            )
+    return dataclasses.replace(config, **overrides)
+
+
+def _with_derived(
+    family: Architecture, network: nn.Module, state: dict[str, Tensor], path: Path
+) -> dict[str, Tensor]:
+    """Fill in the buffers that follow from the configuration, or check those in the file."""
+    filled = dict(state)
+    for name, own in network.state_dict().items():
+        if not family.is_derived(name):
+            continue
+        if name in state and not torch.equal(state[name], own):
+            raise CheckpointError(
+                f"{path}: the tensor '{name}' is not the one that {family.name} computes with",
+                "the network that it was trained with counts positions differently",
+            )
+        filled[name] = own
+    return filled
 
 
 def check_tensors(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
@@ -211,6 +286,9 @@ def network_from_arrays(spec: ModelSpec, arrays: Mapping[str, np.ndarray]) -> tu
         raise CheckpointError(f"the configuration of {spec.variant} is damaged: {exc}") from exc
     state: dict[str, Tensor] = {}
     for name, expected in network.state_dict().items():
+        if family.is_derived(name):
+            state[name] = expected
+            continue
         if name not in arrays or arrays[name].size != expected.numel():
             raise CheckpointError(f"the file lacks the tensor '{name}' of {spec.variant}")
         state[name] = torch.from_numpy(arrays[name].copy()).reshape(expected.shape)

@@ -71,7 +71,6 @@ class Target(ABC):
             BuildError: The backend refuses the graph or an option, with its own message.
         """
 
-    @abstractmethod
     def open(self, content: bytes, manifest: Manifest, parallel: int = 1) -> Session:
         """Open an engine that was checked against its manifest.
 
@@ -86,6 +85,13 @@ class Target(ABC):
             TargetUnavailable: It cannot run on this machine.
             EngineError: The file is damaged.
         """
+        session = self._open(content, manifest, parallel)
+        session.minimum_size = manifest.model.minimum_size
+        return session
+
+    @abstractmethod
+    def _open(self, content: bytes, manifest: Manifest, parallel: int) -> Session:
+        """What :meth:`open` does, by target."""
 
 
 def target_names() -> tuple[str, ...]:

@@ -129,7 +129,7 @@ class OnnxRuntimeTarget(Target):
             ) from exc
         return BuiltEngine(graph, device=f"CPU, {os.cpu_count()} threads")
 
-    def open(self, content: bytes, manifest: Manifest, parallel: int = 1) -> Session:
+    def _open(self, content: bytes, manifest: Manifest, parallel: int) -> Session:
         try:
             return OnnxRuntimeSession(content, manifest.model.scale)
         except Exception as exc:

@@ -144,7 +144,7 @@ class OpenVinoTarget(Target):
             ) from exc
         return BuiltEngine(content, device)
 
-    def open(self, content: bytes, manifest: Manifest, parallel: int = 1) -> Session:
+    def _open(self, content: bytes, manifest: Manifest, parallel: int) -> Session:
         try:
             return OpenVinoSession(content, manifest, parallel)
         except RuntimeError as exc:

@@ -167,7 +167,7 @@ class TensorRtRtxTarget(Target):
             )
         return bytes(engine)
 
-    def open(self, content: bytes, manifest: Manifest, parallel: int = 1) -> Session:
+    def _open(self, content: bytes, manifest: Manifest, parallel: int) -> Session:
         raise TargetUnavailable(
             f"{manifest.engine_file} cannot be run here: {self.runs_here()}",
             "--target auto builds an engine that this machine can run",

@@ -1,0 +1,593 @@
+"""HAT: super-resolution with window attention, channel attention and overlapping cross-attention.
+
+Source: Chen et al., "Activating More Pixels in Image Super-Resolution Transformer", CVPR 2023,
+arXiv:2205.04437; windows, shifts and position biases from Liu et al., "Swin Transformer",
+arXiv:2103.14030. Tensor names are those of the published checkpoints.
+
+Features are N×H×W×C between the layers, where most of the work is on single tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..spec import ModelSpec
+from . import Architecture, PublishedQuality, StateDict, Variant, count_indices, size_of
+from .layers.global_mean import GlobalMean
+from .layers.mean_shift import DIV2K_MEAN
+from .layers.upsampler import scale_of_upsampler, upsampler, upsampler_radius
+
+MASKED = -100.0
+"""Added to the logit of a pair of pixels that the shift has brought together."""
+
+CONV_SCALE = 0.01
+
+
+@dataclass(frozen=True)
+class HATConfig:
+    """Hyper-parameters; all but ``conv_scale`` can be read off the tensors of a checkpoint.
+
+    Attributes:
+        scale: 2, 3, 4 or 8.
+        embed_dim: Channels C of the trunk.
+        depths: Hybrid attention blocks of each group.
+        num_heads: Attention heads of each group; they divide C.
+        window: Edge of an attention window, pixels.
+        key_window: Edge of the larger window from which overlapping attention takes keys.
+        compressed: Channels between the two convolutions beside each attention.
+        squeezed: Channels between the two layers of the channel attention.
+        mlp_feat: Hidden features of the MLPs.
+        upsampler_feat: Channels of the upsampler.
+        conv_scale: Weight of the convolutions beside the attention.
+    """
+
+    scale: int
+    embed_dim: int = 180
+    depths: tuple[int, ...] = (6,) * 6
+    num_heads: tuple[int, ...] = (6,) * 6
+    window: int = 16
+    key_window: int = 24
+    compressed: int = 60
+    squeezed: int = 6
+    mlp_feat: int = 360
+    upsampler_feat: int = 64
+    conv_scale: float = CONV_SCALE
+
+    @property
+    def minimum_size(self) -> int:
+        """Least H and W: reflection to a whole window must find enough pixels."""
+        return self.window // 2 + 1
+
+
+def configure(**fields: Any) -> HATConfig:
+    """A configuration from JSON, which has lists for tuples."""
+    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    return HATConfig(**given)
+
+
+def relative_positions(queries: int, keys: int) -> Tensor:
+    """Row of the bias table for every query and key, (queries², keys²) int64.
+
+    Queries and keys are the pixels of two squares of these edges, in row order. Where
+    ``keys`` is larger, the published code counts from an offset that makes some rows
+    negative; they mean rows from the table's end, and are part of the checkpoints.
+    """
+
+    def pixels(edge: int) -> Tensor:  # (edge², 2)
+        return torch.cartesian_prod(torch.arange(edge), torch.arange(edge))
+
+    if queries == keys:
+        difference = pixels(queries)[:, None] - pixels(keys)[None]
+        difference = difference + queries - 1
+    else:
+        difference = pixels(keys)[None] - pixels(queries)[:, None]
+        difference = difference + queries - keys + 1
+    return difference[..., 0] * (queries + keys - 1) + difference[..., 1]
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None = None) -> Tensor:
+    """softmax(qkᵀ/√d + bias + mask)·v over windows.
+
+    Args:
+        q: N×windows×heads×tokens×d; ``k`` and ``v`` may have more tokens.
+        k: Keys.
+        v: Values.
+        bias: heads×tokens×keys.
+        mask: windows×1×tokens×keys, or None.
+    """
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1) + bias
+    if mask is not None:
+        scores = scores + mask
+    weighted: Tensor = scores.softmax(-1) @ v
+    return weighted
+
+
+def to_windows(x: Tensor, edge: int) -> Tensor:
+    """N×(hE)×(wE)×C to N×(h·w)×E²×C."""
+    n, height, width, c = x.shape
+    h, w = height // edge, width // edge
+    return x.reshape(n, h, edge, w, edge, c).transpose(2, 3).reshape(n, h * w, edge * edge, c)
+
+
+def from_windows(x: Tensor, edge: int, height: int, width: int) -> Tensor:
+    """Undo :func:`to_windows`."""
+    n, _, _, c = x.shape
+    h, w = height // edge, width // edge
+    return x.reshape(n, h, w, edge, edge, c).transpose(2, 3).reshape(n, height, width, c)
+
+
+def overlapping_windows(
+    x: Tensor, rows: Tensor, columns: Tensor, edge: int, key_edge: int
+) -> Tensor:
+    """N×(hE)×(wE)×C to N×(h·w)×K²×C: each window with its surroundings, zeros outside.
+
+    Args:
+        x: Features.
+        rows: Rows of the padded map that each row of windows covers, h·K.
+        columns: The same for columns, w·K.
+        edge: Of a window, E.
+        key_edge: Of a window with its surroundings, K.
+    """
+    margin = (key_edge - edge) // 2
+    x = F.pad(x, (0, 0, margin, margin, margin, margin))
+    x = x.index_select(1, rows).index_select(2, columns)
+    return to_windows(x, key_edge)
+
+
+def covered(length: int, edge: int, key_edge: int, device: torch.device) -> Tensor:
+    """Indices that windows of ``key_edge`` at every ``edge`` cover, one window after another."""
+    starts = torch.arange(length // edge, device=device) * edge
+    return (starts[:, None] + torch.arange(key_edge, device=device)).reshape(-1)
+
+
+def roll(x: Tensor, by: int) -> Tensor:
+    """Turn N×H×W×C by ``by`` pixels down and to the right, up and to the left if negative."""
+    for axis in (1, 2):
+        length = x.shape[axis]
+        cut = -by if by < 0 else length - by
+        x = torch.cat([x.narrow(axis, cut, length - cut), x.narrow(axis, 0, cut)], axis)
+    return x
+
+
+def shift_mask(height: int, width: int, window: int, device: torch.device) -> Tensor:
+    """Mask for windows shifted by half, (h·w)×1×E²×E².
+
+    Shifting wraps the picture around, so that the last windows hold pixels from opposite
+    edges; attention must not pass between them.
+    """
+
+    def regions(length: int) -> Tensor:
+        i = torch.arange(length, device=device)
+        return (i >= length - window).long() + (i >= length - window // 2).long()
+
+    region = regions(height)[:, None] * 3 + regions(width)
+    of_pixel = to_windows(region[None, :, :, None], window)[0, :, :, 0]
+    apart = of_pixel[:, None, :] != of_pixel[:, :, None]
+    return (apart * MASKED)[:, None]
+
+
+def reflect_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """Extend N×C×H×W to the right and below to multiples, mirrored at the last pixel."""
+    for axis in (2, 3):
+        length = x.shape[axis]
+        i = torch.arange((length + multiple - 1) // multiple * multiple, device=x.device)
+        x = x.index_select(axis, length - 1 - (length - 1 - i).abs())
+    return x
+
+
+class Mlp(nn.Module):
+    """Two linear layers with a GELU between, on the last axis."""
+
+    def __init__(self, features: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(features, hidden)
+        self.fc2 = nn.Linear(hidden, features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map …×C to the same shape."""
+        y: Tensor = self.fc2(F.gelu(self.fc1(x)))
+        return y
+
+
+class ChannelAttention(nn.Module):
+    """Weighs each channel by a number made from the channels' means over the whole picture."""
+
+    def __init__(self, channels: int, squeezed: int) -> None:
+        super().__init__()
+        self.attention = nn.Sequential(
+            GlobalMean(),
+            nn.Conv2d(channels, squeezed, 1),
+            nn.ReLU(),
+            nn.Conv2d(squeezed, channels, 1),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map N×C×H×W to the same shape."""
+        y: Tensor = x * self.attention(x)
+        return y
+
+
+class ConvBlock(nn.Module):
+    """CAB: a narrow pair of 3×3 convolutions and channel attention."""
+
+    def __init__(self, config: HATConfig) -> None:
+        super().__init__()
+        c, narrow = config.embed_dim, config.compressed
+        self.cab = nn.Sequential(
+            nn.Conv2d(c, narrow, 3, padding=1),
+            nn.GELU(),
+            nn.Conv2d(narrow, c, 3, padding=1),
+            ChannelAttention(c, config.squeezed),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map N×H×W×C to the same shape."""
+        y: Tensor = self.cab(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return y
+
+
+class Windows(NamedTuple):
+    """What all attentions of one forward pass share."""
+
+    within: Tensor
+    """Row of the bias table for each pair of pixels of a window, E²×E²."""
+    around: Tensor
+    """The same for the pixels of a window and of the larger one around it, E²×K²."""
+    mask: Tensor
+    """Mask of shifted windows, (h·w)×1×E²×E²."""
+    rows: Tensor
+    """Rows of the padded map that the larger windows cover, h·K."""
+    columns: Tensor
+    """The same for columns, w·K."""
+
+
+class PositionBias(nn.Module):
+    """Base of both attentions: qkv, projection and the table of position biases."""
+
+    def __init__(self, config: HATConfig, heads: int, key_window: int) -> None:
+        super().__init__()
+        self.window, self.heads, self.key_window = config.window, heads, key_window
+        rows = (config.window + key_window - 1) ** 2
+        self.relative_position_bias_table = nn.Parameter(torch.zeros(rows, heads))
+        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+        self.qkv = nn.Linear(config.embed_dim, 3 * config.embed_dim)
+        self.proj = nn.Linear(config.embed_dim, config.embed_dim)
+
+    def bias(self, rows: Tensor) -> Tensor:
+        """Biases of the given table rows, heads×tokens×keys."""
+        flat = self.relative_position_bias_table.index_select(0, rows.flatten())
+        return flat.reshape(*rows.shape, self.heads).permute(2, 0, 1)
+
+    def queries_keys_values(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Three maps of the shape of ``x``, N×H×W×C."""
+        c, mapped = x.shape[-1], self.qkv(x)
+        return mapped[..., :c], mapped[..., c : 2 * c], mapped[..., 2 * c :]
+
+    def split_heads(self, x: Tensor) -> Tensor:
+        """N×windows×tokens×C to N×windows×heads×tokens×d."""
+        n, windows, tokens, c = x.shape
+        return x.reshape(n, windows, tokens, self.heads, c // self.heads).transpose(2, 3)
+
+    def join_heads(self, x: Tensor) -> Tensor:
+        """Undo :meth:`split_heads`."""
+        n, windows, heads, tokens, d = x.shape
+        return x.transpose(2, 3).reshape(n, windows, tokens, heads * d)
+
+
+class WindowAttention(PositionBias):
+    """Attention among the pixels of each window."""
+
+    def __init__(self, config: HATConfig, heads: int) -> None:
+        super().__init__(config, heads, config.window)
+
+    def forward(self, x: Tensor, rows: Tensor, mask: Tensor | None) -> Tensor:
+        """Map N×H×W×C to the same shape."""
+        q, k, v = (
+            self.split_heads(to_windows(t, self.window)) for t in self.queries_keys_values(x)
+        )
+        y = self.join_heads(attend(q, k, v, self.bias(rows), mask))
+        return from_windows(self.proj(y), self.window, x.shape[1], x.shape[2])
+
+
+class HybridBlock(nn.Module):
+    """HAB: (shifted) window attention beside a convolution block, then an MLP."""
+
+    def __init__(self, config: HATConfig, heads: int, shift: int) -> None:
+        super().__init__()
+        self.shift, self.conv_scale = shift, config.conv_scale
+        self.norm1 = nn.LayerNorm(config.embed_dim)
+        self.attn = WindowAttention(config, heads)
+        self.conv_block = ConvBlock(config)
+        self.norm2 = nn.LayerNorm(config.embed_dim)
+        self.mlp = Mlp(config.embed_dim, config.mlp_feat)
+
+    def forward(self, x: Tensor, windows: Windows) -> Tensor:
+        """Map N×H×W×C to the same shape."""
+        y = self.norm1(x)
+        if self.shift:
+            turned = roll(y, -self.shift)
+            attended = roll(self.attn(turned, windows.within, windows.mask), self.shift)
+        else:
+            attended = self.attn(y, windows.within, None)
+        x = x + attended + self.conv_scale * self.conv_block(y)
+        mixed: Tensor = x + self.mlp(self.norm2(x))
+        return mixed
+
+
+class OverlapAttention(PositionBias):
+    """OCAB: each window asks the larger window around it, then an MLP."""
+
+    def __init__(self, config: HATConfig, heads: int) -> None:
+        super().__init__(config, heads, config.key_window)
+        self.norm1 = nn.LayerNorm(config.embed_dim)
+        self.norm2 = nn.LayerNorm(config.embed_dim)
+        self.mlp = Mlp(config.embed_dim, config.mlp_feat)
+
+    def forward(self, x: Tensor, windows: Windows) -> Tensor:
+        """Map N×H×W×C to the same shape."""
+        queries, keys, values = self.queries_keys_values(self.norm1(x))
+        q = self.split_heads(to_windows(queries, self.window))
+        # Pixels outside the picture are zero keys: they take part in the softmax.
+        k, v = (
+            self.split_heads(
+                overlapping_windows(t, windows.rows, windows.columns, self.window, self.key_window)
+            )
+            for t in (keys, values)
+        )
+        y = self.join_heads(attend(q, k, v, self.bias(windows.around)))
+        x = x + self.proj(from_windows(y, self.window, x.shape[1], x.shape[2]))
+        mixed: Tensor = x + self.mlp(self.norm2(x))
+        return mixed
+
+
+class AttentionBlocks(nn.Module):
+    """The hybrid blocks of a group, every other one shifted, and its overlapping attention."""
+
+    def __init__(self, config: HATConfig, depth: int, heads: int) -> None:
+        super().__init__()
+        half = config.window // 2
+        self.blocks = nn.ModuleList(
+            HybridBlock(config, heads, half if i % 2 else 0) for i in range(depth)
+        )
+        self.overlap_attn = OverlapAttention(config, heads)
+
+    def forward(self, x: Tensor, windows: Windows) -> Tensor:
+        """Map N×H×W×C to the same shape."""
+        for block in self.blocks:
+            x = block(x, windows)
+        y: Tensor = self.overlap_attn(x, windows)
+        return y
+
+
+class Group(nn.Module):
+    """RHAG: attention blocks and a 3×3 convolution around a residual."""
+
+    def __init__(self, config: HATConfig, depth: int, heads: int) -> None:
+        super().__init__()
+        self.residual_group = AttentionBlocks(config, depth, heads)
+        self.conv = nn.Conv2d(config.embed_dim, config.embed_dim, 3, padding=1)
+
+    def forward(self, x: Tensor, windows: Windows) -> Tensor:
+        """Map N×H×W×C to the same shape."""
+        deep = self.residual_group(x, windows).permute(0, 3, 1, 2)
+        y: Tensor = self.conv(deep).permute(0, 2, 3, 1) + x
+        return y
+
+
+class PatchEmbed(nn.Module):
+    """Holds the norm before the first group, under its published name."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise …×C."""
+        y: Tensor = self.norm(x)
+        return y
+
+
+class HAT(nn.Module):
+    """The network: N×3×H×W in [0, 1] to N×3×(sH)×(sW), not clamped, H, W ≥ window/2 + 1."""
+
+    rgb_mean: Tensor
+    rows_within: Tensor
+    rows_around: Tensor
+
+    def __init__(self, config: HATConfig) -> None:
+        super().__init__()
+        c, up = config.embed_dim, config.upsampler_feat
+        self.config = config
+        mean = torch.tensor(DIV2K_MEAN).view(1, 3, 1, 1)
+        self.register_buffer("rgb_mean", mean, persistent=False)
+        # Published as buffers, though they follow from the edges of the windows.
+        for published, used, keys in (
+            ("relative_position_index_SA", "rows_within", config.window),
+            ("relative_position_index_OCA", "rows_around", config.key_window),
+        ):
+            rows = relative_positions(config.window, keys)
+            self.register_buffer(published, rows)
+            # Row -k is row len-k: written so, no runtime has to know of negative indices.
+            wrapped = rows % (config.window + keys - 1) ** 2
+            self.register_buffer(used, wrapped, persistent=False)
+        self.conv_first = nn.Conv2d(3, c, 3, padding=1)
+        self.patch_embed = PatchEmbed(c)
+        self.layers = nn.ModuleList(
+            Group(config, depth, heads)
+            for depth, heads in zip(config.depths, config.num_heads, strict=True)
+        )
+        self.norm = nn.LayerNorm(c)
+        self.conv_after_body = nn.Conv2d(c, c, 3, padding=1)
+        self.conv_before_upsample = nn.Sequential(nn.Conv2d(c, up, 3, padding=1), nn.LeakyReLU())
+        self.upsample = upsampler(up, config.scale)
+        self.conv_last = nn.Conv2d(up, 3, 3, padding=1)
+        self.apply(_initialise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Upscale ``x``."""
+        s = self.config.scale
+        height, width = x.shape[2:]
+        shallow = self.conv_first(reflect_to_multiple(x, self.config.window) - self.rgb_mean)
+        deep = self.conv_after_body(self._body(shallow)) + shallow
+        y: Tensor = self.conv_last(self.upsample(self.conv_before_upsample(deep))) + self.rgb_mean
+        return y[:, :, : height * s, : width * s]
+
+    def _body(self, x: Tensor) -> Tensor:
+        tokens = self.patch_embed(x.permute(0, 2, 3, 1))
+        height, width = x.shape[2:]
+        window, key_window = self.config.window, self.config.key_window
+        windows = Windows(
+            self.rows_within,
+            self.rows_around,
+            shift_mask(height, width, window, x.device).to(x.dtype),
+            covered(height, window, key_window, x.device),
+            covered(width, window, key_window, x.device),
+        )
+        for group in self.layers:
+            tokens = group(tokens, windows)
+        normed: Tensor = self.norm(tokens).permute(0, 3, 1, 2)
+        return normed
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
+
+
+MARKS = (
+    r"layers\.\d+\.residual_group\.overlap_attn\.",
+    r"relative_position_index_OCA$",
+    r"layers\.\d+\.residual_group\.blocks\.\d+\.conv_block\.cab\.",
+)
+
+
+def detect(state: StateDict) -> HATConfig:
+    """Read the hyper-parameters off the tensors of a HAT.
+
+    Raises:
+        KeyError: A tensor that tells one is missing.
+        ValueError: The tensors contradict each other.
+    """
+    block = r"layers\.\d+\.residual_group\.blocks\.\d+\."
+    groups = range(count_indices(state, "layers"))
+    window = _edge(state, block + r"attn\.relative_position_bias_table") // 2
+    overlapping = r"layers\.\d+\.residual_group\.overlap_attn\.relative_position_bias_table"
+    key_window = _edge(state, overlapping) - window
+    up = size_of(state, r"conv_last\.weight", 1)
+    return HATConfig(
+        scale=scale_of_upsampler(state, "upsample", up),
+        embed_dim=size_of(state, block + r"norm1\.weight", 0),
+        depths=tuple(count_indices(state, f"layers.{g}.residual_group.blocks") for g in groups),
+        num_heads=tuple(
+            size_of(state, rf"layers\.{g}\.residual_group\..*relative_position_bias_table", 1)
+            for g in groups
+        ),
+        window=window,
+        key_window=key_window,
+        compressed=size_of(state, block + r"conv_block\.cab\.0\.weight", 0),
+        squeezed=size_of(state, block + r"conv_block\.cab\.3\.attention\.1\.weight", 0),
+        mlp_feat=size_of(state, block + r"mlp\.fc1\.weight", 0),
+        upsampler_feat=up,
+    )
+
+
+def _edge(state: StateDict, pattern: str) -> int:
+    """Sum of the two edges that a table of (queries + keys - 1)² biases is for."""
+    return math.isqrt(size_of(state, pattern, 0)) + 1
+
+
+def describe(config: HATConfig) -> ModelSpec:
+    """State what deployment must know about a HAT of this configuration."""
+    within = config.window - 1
+    beside = (config.key_window - config.window) // 2
+    groups = sum(depth * within + within + beside + 1 for depth in config.depths)
+    # conv_first, conv_after_body and conv_before_upsample reach one pixel each
+    return ModelSpec(
+        architecture="hat",
+        variant=ARCHITECTURE.variant_name(config, config.scale),
+        scale=config.scale,
+        receptive_radius=1 + groups + 1 + 1 + upsampler_radius(config.scale),
+        global_operation=True,
+        size_multiple=config.window,
+        minimum_size=config.minimum_size,
+        mean=DIV2K_MEAN,
+        fp32_nodes=("*/Softmax",),
+        config=asdict(config),
+    )
+
+
+_PAGE = "https://github.com/XPixelGroup/HAT"
+_QUOTED = "arXiv:2205.04437, as quoted in the README of github.com/ming053l/DRCT"
+
+
+def _base(scale: int) -> HATConfig:
+    return HATConfig(scale)
+
+
+def _large(scale: int) -> HATConfig:
+    return HATConfig(scale, depths=(6,) * 12, num_heads=(6,) * 12)
+
+
+def _small(scale: int) -> HATConfig:
+    return HATConfig(scale, embed_dim=144, mlp_feat=288, compressed=6)
+
+
+_TINY = HATConfig(
+    4,
+    embed_dim=24,
+    depths=(2, 2),
+    num_heads=(2, 2),
+    window=8,
+    key_window=12,
+    compressed=8,
+    squeezed=4,
+    mlp_feat=48,
+    upsampler_feat=16,
+)
+
+
+def _variant(
+    model: str,
+    config: HATConfig,
+    parameters: int,
+    macs: int,
+    psnr: tuple[float, float, float] | None = None,
+) -> Variant:
+    quality = PublishedQuality(psnr, _QUOTED) if psnr else None
+    name = f"{model}-x{config.scale}"
+    return Variant(name, config.scale, config, parameters, macs, page=_PAGE, quality=quality)
+
+
+VARIANTS = (
+    _variant("hat-l", _large(4), 40_846_575, 3_044_825_735_040, (33.30, 29.47, 28.09)),
+    _variant("hat-l", _large(3), 40_883_503, 5_090_869_311_309),
+    _variant("hat-l", _large(2), 40_698_863, 11_528_032_452_480),
+    _variant("hat", _base(4), 20_772_507, 1_558_203_756_480, (33.04, 29.23, 28.00)),
+    _variant("hat", _base(3), 20_809_435, 2_584_153_147_953),
+    _variant("hat", _base(2), 20_624_795, 5_829_315_088_320),
+    _variant("hat-s", _small(4), 9_621_183, 819_292_140_288),
+    _variant("hat-s", _small(3), 9_658_111, 1_338_213_196_907),
+    _variant("hat-s", _small(2), 9_473_471, 2_996_820_603_648),
+    Variant("hat-tiny-x4", 4, _TINY, 86_167, 8_256_860_928, tiny=True),
+)
+
+ARCHITECTURE = Architecture(
+    name="hat",
+    paper="arXiv:2205.04437",
+    variants=VARIANTS,
+    marks=MARKS,
+    configure=configure,
+    detect=detect,
+    build=HAT,
+    describe=describe,
+    derived=(r"relative_position_index_(SA|OCA)",),
+    untold=("conv_scale",),
+)

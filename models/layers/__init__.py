@@ -1,0 +1,1 @@
+"""Layers that several published networks have in common, with their published tensor names."""
