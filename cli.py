@@ -21,8 +21,9 @@ from typing import Any
 import click
 
 from . import __version__
+from .commands.options import comma_list, numbers, shapes, size
 from .errors import SrDeployError
-from .spec import Precision, ShapeRange, dump
+from .spec import Precision, dump
 
 INTERRUPTED = 130
 SECONDS_BETWEEN_LINES = 10
@@ -171,42 +172,14 @@ def _lines(unit: str) -> Update:
     return update
 
 
-def _size(_: click.Context, __: click.Parameter, value: str | None) -> tuple[int, int] | None:
-    """Parse HxW."""
-    if value is None:
-        return None
-    parts = value.lower().split("x")
-    if len(parts) != 2 or not all(p.isdigit() and int(p) > 0 for p in parts):
-        raise click.BadParameter(f"expected HEIGHTxWIDTH such as 180x320, got '{value}'")
-    return int(parts[0]), int(parts[1])
-
-
-def _shapes(ctx: click.Context, param: click.Parameter, value: str | None) -> ShapeRange:
-    """Parse MIN,OPT,MAX, each HxW."""
-    if value is None:
-        return ShapeRange()
-    sizes = [_size(ctx, param, part) for part in value.split(",")]
-    if len(sizes) != 3:
-        raise click.BadParameter("expected three sizes, such as 16x16,180x320,1080x1920")
-    try:
-        return ShapeRange(*(size for size in sizes if size))
-    except ValueError as exc:
-        raise click.BadParameter(str(exc)) from exc
-
-
-def _list(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...]:
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if value else ()
-
-
 @command("models")
 def models_command(output: Output) -> None:
     """Show the networks, their variants, and which weights are here."""
-    from .commands.models import list_models
+    from .commands.models import format_models, list_models
 
     rows = list_models()
-    output.say(f"{'variant':<14}{'scale':>6}{'parameters':>12}  weights here")
-    for row in rows:
-        output.say(f"{row['variant']:<14}{row['scale']:>6}{row['parameters']:>12,}  {row['here']}")
+    for line in format_models(rows):
+        output.say(line)
     output.result({"models": rows})
 
 
@@ -273,9 +246,17 @@ def train_command(output: Output, **options: Any) -> None:
     type=click.Path(path_type=Path),
     help="Checkpoint; alone, its tensors say which network it is.",
 )
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=numbers,
+    help="A number of --weights' network that no tensor holds, such as conv_scale=0.01.",
+)
 @click.option("-o", "--output", "path", type=click.Path(path_type=Path), help="ONNX file to write.")
 @click.option("--opset", type=int, help="ONNX operator set, 18 to 23.  [default: 20]")
-@click.option("--static", metavar="HxW", callback=_size, help="Fix the input size.")
+@click.option("--static", metavar="HxW", callback=size, help="Fix the input size.")
 @click.option("--fp16", is_flag=True, help="Compute in fp16; input and output stay float32.")
 @click.option("--inline-ops", is_flag=True, help="Write plain ONNX, without custom ops.")
 @click.option("--random-weights", is_flag=True, help="An untrained network, for benchmarks.")
@@ -341,14 +322,14 @@ def export_command(output: Output, path: Path | None, **options: Any) -> None:
 )
 @click.option(
     "--shapes",
-    callback=_shapes,
+    callback=shapes,
     metavar="MIN,OPT,MAX",
     help="Input sizes, each HxW.  [default: 16x16,180x320,1080x1920]",
 )
 @click.option(
     "--cc",
     "capabilities",
-    callback=_list,
+    callback=comma_list,
     metavar="LIST",
     help="Compute capabilities for tensorrt-rtx, such as 8.6,8.9.  [default: all]",
 )

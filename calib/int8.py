@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import onnx
 
 from ..errors import ExportError
-from ..export.quantise import activations, int8_mac_share, quantisable_nodes, quantise
+from ..export.macs import int8_mac_share
+from ..export.quantise import activations, quantisable_nodes, quantise
 from ..spec import Precision
 from .observers import Observer, PercentileObserver
 from .pictures import NamedPicture, digest, make_crops, too_small

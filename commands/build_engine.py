@@ -19,9 +19,10 @@ from ..calib.int8 import Int8Result, calibrate_int8
 from ..calib.pictures import NamedPicture, load_pictures
 from ..calib.ranges import Progress
 from ..errors import BuildError, TargetUnavailable
+from ..export.macs import int8_mac_share
 from ..export.pixels import with_pixels
 from ..export.precision import lower
-from ..export.quantise import int8_mac_share, quantise
+from ..export.quantise import quantise
 from ..files import digest_file
 from ..runtime.engine import write_engine
 from ..runtime.model_file import read_model

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..data import bundled_weights
 from ..errors import SrDeployError
-from ..models import all_variants
+from ..models import Variant, all_variants
 from ..models.weights.fetch import cached, fetch
 from . import Say
 
+TEST_SETS = ("Set5", "Set14", "BSD100")
+
 
 def list_models() -> list[dict[str, Any]]:
-    """A row for every variant: name, scale, parameters, paper, source, licence, what is here."""
+    """A row for every variant: what it costs, what its authors report, where its weights are."""
     rows = []
     for family, variant in all_variants():
-        published = variant.published
+        published, quality = variant.published, variant.quality
         here = [
             *(["official, downloaded"] if published and cached(published) else []),
             *(["bundled"] if bundled_weights(variant.name) else []),
@@ -28,14 +30,47 @@ def list_models() -> list[dict[str, Any]]:
                 "architecture": family.name,
                 "scale": variant.scale,
                 "parameters": variant.parameters,
+                "macs": variant.macs,
+                "psnr": dict(zip(TEST_SETS, quality.psnr, strict=True)) if quality else None,
+                "psnr_source": quality.source if quality else None,
                 "paper": family.paper,
-                "weights": published.url if published else None,
+                "weights": published.url if published else variant.page or None,
                 "licence": published.licence if published else None,
-                "here": ", ".join(here)
-                or ("srdeploy fetch " + variant.name if published else "no"),
+                "here": ", ".join(here) or None,
+                "get": _how_to_get(variant),
             }
         )
     return rows
+
+
+def _how_to_get(variant: Variant) -> str:
+    """The command or page that gives weights of a variant."""
+    if variant.published:
+        return f"srdeploy fetch {variant.name}"
+    if variant.page:
+        return f"{variant.page}, then --weights"
+    return f"srdeploy train --model {variant.model} --scale {variant.scale}"
+
+
+def format_models(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """The rows as a table for people, with the sources of the PSNR below."""
+    sources: list[str] = []
+    head = f"{'variant':<21}{'parameters':>11}  {'MACs':>9}  {' / '.join(TEST_SETS):<24} weights"
+    yield head
+    for row in rows:
+        psnr = "—"
+        if row["psnr"]:
+            if row["psnr_source"] not in sources:
+                sources.append(row["psnr_source"])
+            figures = " / ".join(f"{value:.2f}" for value in row["psnr"].values())
+            psnr = f"{figures} [{sources.index(row['psnr_source']) + 1}]"
+        yield (
+            f"{row['variant']:<21}{row['parameters']:>11,}  {row['macs'] / 1e9:>7,.1f} G"
+            f"  {psnr:<27} {row['here'] or row['get']}"
+        )
+    yield "MACs: for 1280×720 pixels of output. PSNR in dB as published, Y channel:"
+    for number, source in enumerate(sources, 1):
+        yield f"  [{number}] {source}"
 
 
 def fetch_weights(

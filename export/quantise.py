@@ -8,7 +8,6 @@ Integer-Arithmetic-Only Inference", CVPR 2018; Krishnamoorthi, arXiv:1806.08342,
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -194,70 +193,3 @@ def _codes(values: NDArray[np.float32], scales: NDArray[np.float32]) -> NDArray[
     """Nearest int8 codes, ties to even as ONNX has it."""
     codes: NDArray[np.int8] = np.clip(np.rint(values / scales), -LEVELS, LEVELS).astype(np.int8)
     return codes
-
-
-def macs(model: onnx.ModelProto, height: int, width: int) -> dict[str, int]:
-    """Multiply-accumulates of each Conv and MatMul node for one frame.
-
-    Args:
-        model: N×3×H×W or N×H×W×3 in; sizes that it fixes itself stay as they are.
-        height: Of the input, in pixels.
-        width: Likewise.
-
-    Raises:
-        ExportError: ONNX's shape inference cannot tell the size of an output.
-    """
-    shapes = _shapes_at(model, height, width)
-    return {
-        node.name: _macs(node, shapes)
-        for node in model.graph.node
-        if node.op_type in _CHANNEL_AXIS and not node.domain
-    }
-
-
-def int8_mac_share(model: onnx.ModelProto) -> float:
-    """Share of the Conv and MatMul MACs whose data and weight both come from DequantizeLinear.
-
-    The ratio hardly depends on the picture's size; it is taken at 64×64.
-
-    Raises:
-        ExportError: As :func:`macs`.
-    """
-    producers = {out: node.op_type for node in model.graph.node for out in node.output}
-    counts = macs(model, 64, 64)
-    in_int8 = sum(
-        counts[node.name]
-        for node in model.graph.node
-        if node.name in counts
-        and all(producers.get(name) == "DequantizeLinear" for name in node.input[:2])
-    )
-    return in_int8 / max(sum(counts.values()), 1)
-
-
-def _shapes_at(model: onnx.ModelProto, height: int, width: int) -> dict[str, tuple[int, ...]]:
-    """Tensor name to shape; sizes that stay unknown are 0."""
-    fixed = onnx.ModelProto()
-    fixed.CopyFrom(model)
-    del fixed.graph.value_info[:]  # holds the symbols that are about to become numbers
-    sizes = iter((height, width))
-    for index, dim in enumerate(fixed.graph.input[0].type.tensor_type.shape.dim):
-        if not dim.HasField("dim_value"):
-            # what is symbolic beyond H and W gets no size, and then inference says so
-            dim.dim_value = 1 if index == 0 else next(sizes, 0)
-    for value in fixed.graph.output:
-        value.type.tensor_type.ClearField("shape")
-    graph = onnx.shape_inference.infer_shapes(fixed, data_prop=True).graph
-    shapes = {
-        value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
-        for value in [*graph.value_info, *graph.input, *graph.output]
-    }
-    return shapes | {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-
-
-def _macs(node: NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> int:
-    output, weight = shapes.get(node.output[0], ()), shapes.get(node.input[1], ())
-    if not output or not weight or 0 in (*output, *weight):
-        raise ExportError(f"the shapes at {node.op_type} {node.name} cannot be inferred")
-    # Each output value sums over a filter (Conv) or over the inner dimension (MatMul).
-    terms = math.prod(weight[1:]) if node.op_type == "Conv" else weight[max(len(weight) - 2, 0)]
-    return math.prod(output) * terms

@@ -225,19 +225,25 @@ def count_indices(state: StateDict, prefix: str, below: str = "", step: int = 1)
     return count
 
 
-def size_of(state: StateDict, pattern: str, axis: int) -> int:
-    """Length along ``axis`` that most tensors whose name matches ``pattern`` have.
+def size_of(state: StateDict, *where: tuple[str, int], valid: Callable[[int], bool] = bool) -> int:
+    """The size that most tensors tell of which each should have it along one axis.
 
     Most, so that one misshapen tensor is found out instead of misleading the detection.
 
+    Args:
+        state: Tensor name to tensor.
+        where: Pattern of tensor names, and the axis that has the size.
+        valid: Sizes that can be, by default all but 0; others do not count.
+
     Raises:
-        KeyError: No tensor has such a name; the error holds a readable form of the pattern.
+        KeyError: No tensor tells; the error holds a readable form of the first pattern.
     """
     sizes = [
         tensor.shape[axis]
+        for pattern, axis in where
         for name, tensor in state.items()
-        if tensor.ndim > axis and re.fullmatch(pattern, name)
+        if tensor.ndim > axis and re.fullmatch(pattern, name) and valid(tensor.shape[axis])
     ]
     if not sizes:
-        raise KeyError(re.sub(r"\\d\+?|\[[^]]*\]|\.\*", "N", pattern).replace("\\", ""))
+        raise KeyError(re.sub(r"\\d\+?|\[[^]]*\]|\.\*", "N", where[0][0]).replace("\\", ""))
     return Counter(sizes).most_common(1)[0][0]

@@ -64,10 +64,14 @@ class LayerWeights(nn.Module):
             nn.Linear(channels * layers, channels), nn.ReLU(), nn.Linear(channels, layers)
         )
 
+    def weights(self, stacked: Tensor) -> Tensor:
+        """One weight a layer, N×L, from N×L×C×H×W."""
+        weights: Tensor = self.mlp(stacked.mean((3, 4)).flatten(1)).softmax(-1)
+        return weights
+
     def forward(self, stacked: Tensor) -> Tensor:
         """Fuse N×L×C×H×W to N×C×H×W."""
-        weights = self.mlp(stacked.mean((3, 4)).flatten(1)).softmax(-1)
-        fused: Tensor = (stacked * weights[:, :, None, None, None]).sum(1)
+        fused: Tensor = (stacked * self.weights(stacked)[:, :, None, None, None]).sum(1)
         return fused
 
 
@@ -135,20 +139,19 @@ def detect(state: StateDict) -> AttentionSRConfig:
         ValueError: The tensors contradict each other.
     """
     blocks = count_indices(state, "reconstruction", below=r"conv[12]\.")
-    last = size_of(state, rf"reconstruction\.{blocks + 2}\.weight", 0)
-    scale = round((last / 3) ** 0.5)
-    if 3 * scale**2 != last:
-        raise ValueError(
-            f"the tensor 'reconstruction.{blocks + 2}.weight' has {last} outputs, expected 3·scale²"
-        )
-    features = size_of(state, r"reconstruction\.\d+\.conv[12]\.weight", 0)
-    seen = size_of(state, r"spatial_attention\.0\.weight", 1)
+    outputs = {3 * scale**2: scale for scale in (2, 3, 4)}
+    last = rf"reconstruction\.{blocks + 2}\.(weight|bias)"
+    features = size_of(state, (r"reconstruction\.\d+\.conv[12]\.(weight|bias)", 0))
     return AttentionSRConfig(
-        scale=scale,
+        scale=outputs[size_of(state, (last, 0), valid=outputs.__contains__)],
         num_features=features,
         num_blocks=blocks,
-        squeezed=size_of(state, r"channel_attention\.1\.weight", 0),
-        pooled=seen == 2 and features != 2,
+        squeezed=size_of(
+            state,
+            (r"channel_attention\.1\.(weight|bias)", 0),
+            (r"channel_attention\.3\.weight", 1),
+        ),
+        pooled=size_of(state, (r"spatial_attention\.0\.weight", 1)) == 2 != features,
         layer_attention=any(name.startswith("layer_attention.") for name in state),
     )
 

@@ -170,7 +170,7 @@ def detect(state: StateDict) -> ENLCNConfig:
         KeyError: A tensor that tells one is missing.
         ValueError: The tensors contradict each other.
     """
-    features = size_of(state, r"body\.\d+\.body\.[02]\.weight", 0)
+    features = size_of(state, (r"body\.\d+\.body\.[02]\.(weight|bias)", 0))
     # attentions and blocks alternate as 1, 8, 1, 8, 1, and a convolution ends the body
     layers = count_indices(state, "body")
     sections, rest = divmod(layers - 2, BLOCKS_BETWEEN + 1)
@@ -180,8 +180,8 @@ def detect(state: StateDict) -> ENLCNConfig:
         scale=scale_of_upsampler(state, "tail.0", features),
         n_resblocks=sections * BLOCKS_BETWEEN,
         n_feats=features,
-        embedded=size_of(state, r"body\.\d+\.conv_match[12]\.0\.weight", 0),
-        random_features=size_of(state, r"body\.\d+\.attn_fn\.projection_matrix", 0),
+        embedded=size_of(state, (r"body\.\d+\.conv_match[12]\.0\.(weight|bias)", 0)),
+        random_features=size_of(state, (r"body\.\d+\.attn_fn\.projection_matrix", 0)),
         value_range=value_range_of(state),
     )
 

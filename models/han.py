@@ -84,13 +84,17 @@ class LayerAttention(nn.Module):
         super().__init__()
         self.gamma = nn.Parameter(torch.zeros(1))
 
+    @staticmethod
+    def weights(flat: Tensor) -> Tensor:
+        """How much of each layer goes to each, N×L×L, from N×L×values."""
+        energy = flat @ flat.transpose(1, 2)
+        return (energy.amax(-1, keepdim=True) - energy).softmax(-1)
+
     def forward(self, stacked: Tensor) -> Tensor:
         """Map N×L×C×H×W to N×(L·C)×H×W."""
         n, layers, channels, height, width = stacked.shape
         flat = stacked.reshape(n, layers, channels * height * width)
-        energy = flat @ flat.transpose(1, 2)
-        weights = (energy.amax(-1, keepdim=True) - energy).softmax(-1)
-        mixed = self.gamma * (weights @ flat) + flat
+        mixed = self.gamma * (self.weights(flat) @ flat) + flat
         return mixed.reshape(n, layers * channels, height, width)
 
 
@@ -160,17 +164,19 @@ def detect(state: StateDict) -> HANConfig:
         ValueError: The tensors contradict each other.
     """
     block = r"body\.\d+\.body\.\d+\.body\."
-    features = size_of(state, block + r"[02]\.weight", 0)
-    groups = size_of(state, r"last_conv\.weight", 1) // max(features, 1) - 1
-    blocks = [
-        count_indices(state, f"body.{g}.body", below=r"body\.") for g in range(max(groups, 1))
-    ]
+    features = size_of(state, (block + r"[02]\.(weight|bias)", 0))
+    groups = count_indices(state, "body", below=r"body\.")
+    blocks = (count_indices(state, f"body.{g}.body", below=r"body\.") for g in range(groups))
     return HANConfig(
         scale=scale_of_upsampler(state, "tail.0", features),
         n_resgroups=groups,
-        n_resblocks=max(blocks),
+        n_resblocks=max(blocks, default=0),
         n_feats=features,
-        squeezed=size_of(state, block + r"3\.conv_du\.0\.weight", 0),
+        squeezed=size_of(
+            state,
+            (block + r"3\.conv_du\.0\.(weight|bias)", 0),
+            (block + r"3\.conv_du\.2\.weight", 1),
+        ),
         value_range=value_range_of(state),
     )
 

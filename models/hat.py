@@ -476,32 +476,52 @@ def detect(state: StateDict) -> HATConfig:
         KeyError: A tensor that tells one is missing.
         ValueError: The tensors contradict each other.
     """
-    block = r"layers\.\d+\.residual_group\.blocks\.\d+\."
+    group = r"layers\.\d+\.residual_group\."
+    block = group + r"blocks\.\d+\."
+    table = "relative_position_bias_table"
+    window = _edges(state, block + rf"attn\.{table}") // 2
     groups = range(count_indices(state, "layers"))
-    window = _edge(state, block + r"attn\.relative_position_bias_table") // 2
-    overlapping = r"layers\.\d+\.residual_group\.overlap_attn\.relative_position_bias_table"
-    key_window = _edge(state, overlapping) - window
-    up = size_of(state, r"conv_last\.weight", 1)
+    up = size_of(
+        state,
+        (r"conv_last\.weight", 1),
+        (r"upsample\.\d\.weight", 1),
+        (r"conv_before_upsample\.0\.(weight|bias)", 0),
+    )
     return HATConfig(
         scale=scale_of_upsampler(state, "upsample", up),
-        embed_dim=size_of(state, block + r"norm1\.weight", 0),
+        embed_dim=size_of(state, (block + r"norm[12]\.(weight|bias)", 0)),
         depths=tuple(count_indices(state, f"layers.{g}.residual_group.blocks") for g in groups),
         num_heads=tuple(
-            size_of(state, rf"layers\.{g}\.residual_group\..*relative_position_bias_table", 1)
-            for g in groups
+            size_of(state, (rf"layers\.{g}\.residual_group\..*{table}", 1)) for g in groups
         ),
         window=window,
-        key_window=key_window,
-        compressed=size_of(state, block + r"conv_block\.cab\.0\.weight", 0),
-        squeezed=size_of(state, block + r"conv_block\.cab\.3\.attention\.1\.weight", 0),
-        mlp_feat=size_of(state, block + r"mlp\.fc1\.weight", 0),
+        key_window=_edges(state, group + rf"overlap_attn\.{table}") - window,
+        compressed=size_of(
+            state,
+            (block + r"conv_block\.cab\.0\.(weight|bias)", 0),
+            (block + r"conv_block\.cab\.2\.weight", 1),
+        ),
+        squeezed=size_of(
+            state,
+            (block + r"conv_block\.cab\.3\.attention\.1\.(weight|bias)", 0),
+            (block + r"conv_block\.cab\.3\.attention\.3\.weight", 1),
+        ),
+        mlp_feat=size_of(
+            state,
+            (block + r"mlp\.fc1\.(weight|bias)", 0),
+            (block + r"mlp\.fc2\.weight", 1),
+        ),
         upsampler_feat=up,
     )
 
 
-def _edge(state: StateDict, pattern: str) -> int:
+def _edges(state: StateDict, pattern: str) -> int:
     """Sum of the two edges that a table of (queries + keys - 1)² biases is for."""
-    return math.isqrt(size_of(state, pattern, 0)) + 1
+
+    def square(rows: int) -> bool:
+        return math.isqrt(rows) ** 2 == rows
+
+    return math.isqrt(size_of(state, (pattern, 0), valid=square)) + 1
 
 
 def describe(config: HATConfig) -> ModelSpec:

@@ -133,22 +133,40 @@ def detect(state: StateDict) -> VapSRConfig:
         KeyError: A tensor that tells one is missing.
         ValueError: The tensors contradict each other.
     """
-    num_feat = size_of(state, r"body\.\d+\.proj_2\.weight", 0)
-    if "upsampler.3.weight" in state:
-        scale = 4
-    else:
-        scale = round((size_of(state, r"upsampler\.2\.weight", 0) / 3) ** 0.5)
-    groups, remainder = divmod(num_feat, max(size_of(state, r"conv_body\.weight", 1), 1))
+    num_feat = size_of(
+        state, (r"body\.\d+\.proj_2\.bias", 0), (r"body\.\d+\.pixel_norm\.(weight|bias)", 0)
+    )
+    groups, remainder = divmod(num_feat, max(size_of(state, (r"conv_body\.weight", 1)), 1))
     if remainder:
         raise ValueError(f"the tensor 'conv_body.weight' does not divide {num_feat} channels")
+    one_step = {3 * scale**2: scale for scale in (2, 3)}
+    two_steps = any(name.startswith("upsampler.3.") for name in state)
     return VapSRConfig(
-        scale=scale,
+        scale=4
+        if two_steps
+        else one_step[
+            size_of(state, (r"upsampler\.2\.(weight|bias)", 0), valid=one_step.__contains__)
+        ],
         num_feat=num_feat,
         num_block=count_indices(state, "body"),
-        d_atten=size_of(state, r"body\.\d+\.atten_branch\..*\.bias", 0),
+        d_atten=size_of(state, (r"body\.\d+\.atten_branch\..*\.bias", 0)),
         conv_groups=groups,
-        upsampler_feat=size_of(state, r"upsampler\.0\.weight", 0),
+        upsampler_feat=_upsampler_feat(state, two_steps),
     )
+
+
+def _upsampler_feat(state: StateDict, two_steps: bool) -> int:
+    """Channels after the first upsampler convolution; the second one tells where they differ."""
+    told = [
+        size_of(state, (rf"upsampler\.0\.{kind}", 0))
+        for kind in ("weight", "bias")
+        if f"upsampler.0.{kind}" in state
+    ]
+    if len(set(told)) == 1:
+        return told[0]
+    if two_steps:
+        return 4 * size_of(state, (r"upsampler\.3\.weight", 1))
+    return size_of(state, (r"upsampler\.2\.weight", 1))
 
 
 def describe(config: VapSRConfig) -> ModelSpec:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
+from safetensors.torch import load_file
+from srdeploy.models import Architecture
+from srdeploy.models.weights.checkpoint import describe, detect
+from srdeploy.spec import ModelSpec
 
 settings.register_profile("srdeploy", deadline=None, max_examples=40, derandomize=True)
 settings.load_profile("srdeploy")
@@ -27,3 +33,59 @@ def shared() -> Path:
     if not (folder / "golden").is_dir():
         pytest.skip("no test data: set SRDEPLOY_SHARED")
     return folder
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A tiny network of the published code with random weights, and what it gave.
+
+    Attributes:
+        name: Of the file.
+        family: Its architecture, found from the tensors.
+        network: Ours, with the published tensors.
+        spec: Its description.
+        state: The published tensors.
+        pairs: Inputs on [0, 1] and outputs.
+    """
+
+    name: str
+    family: Architecture
+    network: torch.nn.Module
+    spec: ModelSpec
+    state: dict[str, torch.Tensor]
+    pairs: list[tuple[torch.Tensor, torch.Tensor]]
+
+
+GOLDEN = [
+    *(f"vapsr_tiny_x{s}" for s in (2, 3, 4)),
+    "attentionsr_tiny_x2",
+    *(f"han_tiny_x{s}" for s in (2, 3, 4)),
+    *(f"enlcn_tiny_x{s}" for s in (2, 4)),
+    *(f"hat_tiny_x{s}" for s in (2, 3, 4)),
+]
+
+
+def read_golden(path: Path) -> Golden:
+    """Open a golden file; its pixels may be on another range than [0, 1]."""
+    tensors = load_file(path)
+    state = {k.removeprefix("state."): v for k, v in tensors.items() if k.startswith("state.")}
+    family, config, _ = detect(state, path)
+    network = family.build(config).eval().requires_grad_(False)
+    network.load_state_dict(state, strict=True)
+    spec = describe(family, config, network, path.name)
+    inputs = sorted(name for name in tensors if name.startswith("input."))
+    pairs = [
+        tuple(tensors[n] / spec.value_range for n in (name, name.replace("input", "output")))
+        for name in inputs
+    ]
+    return Golden(path.stem, family, network, spec, state, pairs)
+
+
+@pytest.fixture(scope="session", params=GOLDEN)
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """Each golden network; the larger files are not part of the checkout."""
+    ours = REPOSITORY / "tests/golden" / f"{request.param}.safetensors"
+    if ours.exists():
+        return read_golden(ours)
+    shared: Path = request.getfixturevalue("shared")
+    return read_golden(shared / "golden" / f"{request.param}.safetensors")

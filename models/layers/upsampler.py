@@ -61,10 +61,12 @@ def scale_of_upsampler(state: StateDict, prefix: str, channels: int) -> int:
         KeyError: There are no such tensors.
         ValueError: They make no known scale.
     """
-    outputs = size_of(state, rf"{re.escape(prefix)}\.\d\.weight", 0)
+    name = rf"{re.escape(prefix)}\.\d\."
+    factors = {channels * factor**2: factor for factor in (2, 3)}
+    outputs = size_of(state, (name + "weight", 0), (name + "bias", 0), valid=factors.__contains__)
     count = count_indices(state, prefix, step=2)
     for scale in SCALES:
-        if outputs == channels * steps(scale)[0] ** 2 and count == len(steps(scale)):
+        if factors[outputs] == steps(scale)[0] and count == len(steps(scale)):
             return scale
     raise ValueError(
         f"the {count} convolutions '{prefix}.*' give {outputs} of {channels} channels,"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 from multiprocessing.connection import Connection
 
+import onnx
 import tensorrt_rtx as trt
 
 from ...errors import BuildError, TargetUnavailable
@@ -17,7 +18,8 @@ from ..session import Session
 from . import BuiltEngine, Target
 
 # First compute capability that has the type's arithmetic; found by asking the builder.
-_FIRST_CAPABILITY = {Precision.BF16: (8, 0), Precision.FP8: (8, 9)}
+_AMPERE = (8, 0)
+_FIRST_CAPABILITY = {Precision.BF16: _AMPERE, Precision.FP8: (8, 9)}
 # A build takes seconds; what takes longer than this hangs.
 TIMEOUT_SECONDS = 900
 
@@ -29,11 +31,14 @@ def known_capabilities() -> tuple[str, ...]:
     return tuple(f"{number // 10}.{number % 10}" for number in numbers)
 
 
-def choose_capabilities(config: BuildConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def choose_capabilities(
+    config: BuildConfig, graph: bytes
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Capabilities to build for, and a note on each one left out.
 
     Raises:
-        BuildError: One was asked for that the library or the precision does not have.
+        BuildError: One was asked for that the library, the precision or the graph's
+            operations do not have.
     """
     known = known_capabilities()
     strange = [c for c in config.capabilities if c not in known]
@@ -42,17 +47,42 @@ def choose_capabilities(config: BuildConfig) -> tuple[tuple[str, ...], tuple[str
             f"TensorRT-RTX {trt.__version__} does not build for {', '.join(strange)}",
             f"it builds for {', '.join(known)}; others need the full TensorRT",
         )
-    needed = max(_FIRST_CAPABILITY.get(p, (0, 0)) for p in (config.precision, config.rest))
+    types = {_FIRST_CAPABILITY.get(p, (0, 0)): str(p) for p in (config.precision, config.rest)}
+    if operation := _not_for_turing(graph):
+        types[_AMPERE] = operation
+    needed = max(types)
     wanted = config.capabilities or known
     chosen = tuple(c for c in wanted if _numbers(c) >= needed)
     left_out = tuple(
-        f"compute capability {c} left out: {config.precision} needs {needed[0]}.{needed[1]}"
+        f"compute capability {c} left out: {types[needed]} needs {needed[0]}.{needed[1]}"
         for c in wanted
         if c not in chosen
     )
     if left_out and (config.capabilities or not chosen):
         raise BuildError(left_out[0], "choose another precision or leave it out of --cc")
     return chosen, left_out
+
+
+def _not_for_turing(graph: bytes) -> str:
+    """The first operation that TensorRT-RTX has no kernel for on capability 7.5, or nothing.
+
+    Found by asking the builder: "FP32 GEMM is not supported", "FP32 3D convolution is not
+    supported". Both come with attention, and with what is kept in float32 of it.
+    """
+    model = onnx.load_model_from_string(graph)
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    floats = {
+        value.name
+        for value in (*inferred.value_info, *inferred.input)
+        if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    }
+    ranks = {tensor.name: len(tensor.dims) for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type in ("MatMul", "Gemm") and node.input[0] in floats:
+            return f"the float32 matrix product {node.name}"
+        if node.op_type == "Conv" and ranks.get(node.input[1]) == 5 and node.input[0] in floats:
+            return f"the float32 3-D convolution {node.name}"
+    return ""
 
 
 def _numbers(capability: str) -> tuple[int, int]:
@@ -131,7 +161,7 @@ class TensorRtRtxTarget(Target):
         return Precision.FP16
 
     def build(self, graph: bytes, config: BuildConfig) -> BuiltEngine:
-        capabilities, left_out = choose_capabilities(config)
+        capabilities, left_out = choose_capabilities(config, graph)
         engine = self._build_apart(graph, capabilities, config)
         return BuiltEngine(engine, f"compute capability {', '.join(capabilities)}", left_out)
 

@@ -11,9 +11,10 @@ from srdeploy.calib.pictures import NamedPicture, digest, make_crops
 from srdeploy.calib.ranges import collect_ranges
 from srdeploy.calib.sensitivity import mean_psnr, rank_nodes, tuning_pairs
 from srdeploy.errors import DatasetError, ExportError
+from srdeploy.export.macs import int8_mac_share
 from srdeploy.export.passes import run_passes
 from srdeploy.export.precision import lower
-from srdeploy.export.quantise import activations, int8_mac_share, quantisable_nodes, quantise
+from srdeploy.export.quantise import activations, quantisable_nodes, quantise
 from srdeploy.export.trace import trace
 from srdeploy.models import architecture
 from srdeploy.runtime.targets.onnxruntime import ReferenceSession

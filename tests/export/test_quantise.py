@@ -12,16 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from srdeploy.errors import ExportError
+from srdeploy.export.macs import int8_mac_share, macs
 from srdeploy.export.passes import run_passes
 from srdeploy.export.pixels import with_pixels
 from srdeploy.export.precision import lower, pin_to_fp32, round_to
-from srdeploy.export.quantise import (
-    activations,
-    int8_mac_share,
-    macs,
-    quantisable_nodes,
-    quantise,
-)
+from srdeploy.export.quantise import activations, quantisable_nodes, quantise
 from srdeploy.export.trace import trace
 from srdeploy.models import architecture
 from srdeploy.models.vapsr import VapSRConfig

@@ -1,0 +1,162 @@
+"""Every network through the exporter: golden values, any size, fp16, and back to PyTorch."""
+
+from __future__ import annotations
+
+import copy
+from functools import cache
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from srdeploy import data
+from srdeploy.errors import EngineError
+from srdeploy.export.passes import run_passes
+from srdeploy.export.precision import kept_in_fp32, lower
+from srdeploy.export.trace import trace
+from srdeploy.export.verify import TOLERANCE, verify
+from srdeploy.models import all_variants
+from srdeploy.models.weights.checkpoint import network_from_arrays
+from srdeploy.models.weights.resolve import load
+from srdeploy.runtime.targets.onnxruntime import float_runner, typed_runner
+from srdeploy.spec import Precision
+from srdeploy.validate.resize import shrink
+from srdeploy.validate.torch_session import TorchSession
+
+_TRACED: dict[str, onnx.ModelProto] = {}
+
+
+@pytest.fixture
+def exported(golden) -> onnx.ModelProto:
+    """The golden network as ONNX, traced once."""
+    if golden.name not in _TRACED:
+        model = trace(golden.network, golden.spec)
+        run_passes(model, ())
+        _TRACED[golden.name] = model
+    return _TRACED[golden.name]
+
+
+def test_golden_values_in_onnx_runtime(golden, exported) -> None:
+    run = float_runner(exported)
+    for lr, expected in golden.pairs:
+        got = run(lr.numpy())
+        wanted = expected.numpy()
+        assert got.shape == wanted.shape
+        assert np.abs(got - wanted).max() / (wanted.max() - wanted.min()) < 2e-5
+
+
+def test_any_size(golden, exported) -> None:
+    """Strips of the least height and width, odd and prime sizes, whole windows, batches."""
+    m = golden.spec.minimum_size
+    edges = [(m, m), (m, m + 1), (m + 1, m), (m, 41), (37, m), (m, 64), (64, m)]
+    middle = [(11, 13), (13, 17), (16, 16), (17, 23), (19, 19), (23, 16), (24, 31), (29, 37)]
+    larger = [(31, 32), (33, 33), (40, 48), (43, 29), (47, 53), (64, 64), (59, 61)]
+    sizes = [(h, w) for h, w in (*edges, *middle, *larger) if min(h, w) >= m]
+    assert len(set(sizes)) >= 20
+    batched = [(n, h, w) for i, (h, w) in enumerate(sizes) for n in ([1, 3] if i % 3 == 0 else [1])]
+    errors = verify(exported, golden.network, batched, TOLERANCE)
+    assert len(errors) == len(set(batched))
+
+
+def test_no_size_is_written_into_the_graph(golden, exported) -> None:
+    """What is constant holds no picture's extent: N, H and W stay symbols to the end."""
+    value = exported.graph.output[0].type.tensor_type.shape.dim
+    assert not any(dim.HasField("dim_value") for dim in (value[0], value[2], value[3]))
+    assert not [n for n in exported.graph.node if n.op_type in ("SplitToSequence", "SequenceAt")]
+
+
+def test_the_network_comes_back_from_the_file(golden, exported) -> None:
+    arrays = {t.name: numpy_helper.to_array(t) for t in exported.graph.initializer}
+    network, digest = network_from_arrays(golden.spec, arrays)
+    assert digest == golden.spec.weights_sha256
+    lr, _ = golden.pairs[0]
+    with torch.inference_mode():
+        assert torch.equal(network(lr), golden.network(lr))
+
+
+def test_below_the_least_size_is_an_error(golden) -> None:
+    m = golden.spec.minimum_size
+    session = TorchSession(golden.network, golden.spec)
+    assert session.upscale(np.zeros((1, m, m, 3), np.uint8)).shape[1] == m * golden.spec.scale
+    for height, width in ((m - 1, m), (m, m - 1)):
+        frames = np.zeros((1, height, width, 3), np.uint8)
+        with pytest.raises(EngineError, match=f"at least {m}|not be empty"):
+            session.upscale(frames)
+
+
+def test_static_export_is_smaller_and_equal(golden, exported) -> None:
+    if golden.name not in {"hat_tiny_x2", "enlcn_tiny_x4"}:
+        return
+    static = trace(golden.network, golden.spec, size=(24, 32))
+    assert len(static.graph.node) < len(exported.graph.node)
+    assert "Shape" not in {node.op_type for node in static.graph.node}
+    x = np.random.default_rng(0).random((1, 3, 24, 32), dtype=np.float32)
+    assert np.abs(float_runner(static)(x) - float_runner(exported)(x)).max() < 1e-5
+
+
+TINY = [v for _, v in all_variants() if v.tiny]
+
+
+@cache
+def tiny(name: str):
+    """A bundled trained network, its spec, and its ONNX."""
+    variant = next(v for v in TINY if v.name == name)
+    network, spec = load(variant.model, variant.scale)
+    model = trace(network, spec)
+    run_passes(model, ())
+    return network, spec, model
+
+
+@cache
+def picture() -> np.ndarray:
+    """A real photograph, 1×3×60×80 on [0, 1]."""
+    whole = next(p for p in data.pictures("proof") if p.name.startswith("china")).read()
+    small = shrink(whole[60:360, 100:500], 5)
+    return np.ascontiguousarray(small.transpose(2, 0, 1)[None], np.float32) / 255
+
+
+@pytest.mark.parametrize("variant", TINY, ids=lambda v: v.name)
+def test_fp16_is_as_good_as_pytorch_s(variant) -> None:
+    """Every tensor stored in its type; against float64, beside plain PyTorch in fp16."""
+    network, _, model = tiny(variant.name)
+    x = torch.from_numpy(picture())
+    with torch.inference_mode():
+        exact = copy.deepcopy(network).double()(x.double()).numpy()
+        plain = copy.deepcopy(network).half()(x.half()).float().numpy()
+    ours = typed_runner(lower(model, Precision.FP16))(picture())
+    error = float(np.sqrt(np.mean((ours - exact) ** 2)))
+    plain_error = float(np.sqrt(np.mean((plain - exact) ** 2)))
+    assert np.isfinite(ours).all()
+    assert error < 5e-3
+    if variant.name.startswith("han"):  # its layer attention overflows
+        assert not np.isfinite(plain).all()
+    else:
+        assert error <= 2 * plain_error
+
+
+def test_without_its_islands_han_overflows_as_pytorch_does() -> None:
+    _, _, model = tiny("han-tiny-x4")
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    assert any(kept_in_fp32(node) for node in bare.graph.node)
+    for node in bare.graph.node:
+        del node.metadata_props[:]
+    assert not np.isfinite(typed_runner(lower(bare, Precision.FP16))(picture())).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        ("han-tiny-x4", {"MatMul", "Softmax", "ReduceMax", "Sub"}),
+        ("enlcn-tiny-x4", {"MatMul", "Exp", "ReduceSum", "Div"}),
+        ("hat-tiny-x4", {"Softmax"}),
+    ],
+)
+def test_what_stays_in_fp32(name: str, kinds: set[str]) -> None:
+    """The layer attention, φ and its sums, and the softmax; the convolutions do not."""
+    _, spec, model = tiny(name)
+    kept = {node.op_type for node in model.graph.node if kept_in_fp32(node)}
+    assert kinds <= kept
+    assert "Conv" not in kept
+    assert spec.fp32_nodes
