@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save
+from torch import Tensor
 
 from .. import data
 from ..files import write_bytes
-from ..models import candidates
+from ..models import Architecture, candidates
 from ..train.data import PatchSampler, find_pictures
 from ..train.depthwise import speed_up
 from ..train.loop import Pair, Recipe, train
@@ -67,12 +68,21 @@ def train_model(
     scores = train(network, sampler, recipe, checkpoint, _validation(validation, scale), say)
     weights = run / f"{variant.name}.safetensors"
     trained = torch.load(checkpoint, map_location="cpu", weights_only=True)["params_ema"]
-    write_bytes(weights, save({k: v.contiguous() for k, v in trained.items()}))
+    write_bytes(weights, save(_stored(trained, family, half=variant.tiny)))
     return {
         "variant": variant.name,
         "weights": str(weights),
         "checkpoint": str(checkpoint),
         "psnr": scores,
+    }
+
+
+def _stored(state: Mapping[str, Tensor], family: Architecture, half: bool) -> dict[str, Tensor]:
+    """The tensors that a file needs: without those that follow from the shapes of others."""
+    kept = {name: tensor for name, tensor in state.items() if not family.is_derived(name)}
+    return {
+        name: (tensor.half() if half and tensor.is_floating_point() else tensor).contiguous()
+        for name, tensor in kept.items()
     }
 
 

@@ -13,7 +13,7 @@ import onnx
 import onnx_ir as ir
 import torch
 from onnx_ir.passes import common
-from onnxscript.optimizer._constant_folding import FoldConstantsPass
+from onnxscript.optimizer import fold_constants_ir
 from torch import nn
 
 from ..errors import ExportError
@@ -110,13 +110,14 @@ def _fold(model: ir.Model) -> None:
         kept = any(value is not None and value.is_initializer() for value in node.inputs)
         return False if kept else None  # None leaves the decision to the pass
 
+    fold_constants_ir(
+        model,
+        onnx_shape_inference=True,
+        input_size_limit=LARGEST_FOLDED,
+        output_size_limit=LARGEST_FOLDED,
+        should_fold=of_no_tensor,
+    )
     for step in (
-        FoldConstantsPass(
-            shape_inference=True,
-            input_size_limit=LARGEST_FOLDED,
-            output_size_limit=LARGEST_FOLDED,
-            should_fold=of_no_tensor,
-        ),
         common.IdentityEliminationPass(),
         common.CommonSubexpressionEliminationPass(),
         common.RemoveUnusedNodesPass(),

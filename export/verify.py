@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..errors import ExportError
-from ..runtime.targets.onnxruntime import float_runner
+from ..runtime.targets.onnxruntime import FloatRunner, float_runner
 from ..spec import ModelSpec
 
 TOLERANCE = 1e-4
@@ -39,6 +39,7 @@ def verify(
     network: nn.Module,
     sizes: Sequence[tuple[int, int, int]],
     tolerance: float = TOLERANCE,
+    run: FloatRunner | None = None,
 ) -> dict[tuple[int, int, int], float]:
     """Largest difference between the ONNX in ONNX Runtime and ``network`` at each size.
 
@@ -47,11 +48,12 @@ def verify(
         network: The source of truth.
         sizes: (N, H, W) of the inputs.
         tolerance: Largest absolute difference that passes.
+        run: What executes the model; None for :func:`float_runner`.
 
     Raises:
         ExportError: A difference is larger, or an output is not finite.
     """
-    run = float_runner(model)
+    run = run or float_runner(model)
     generator = np.random.default_rng(0)
     errors: dict[tuple[int, int, int], float] = {}
     for n, h, w in sizes:
@@ -64,9 +66,14 @@ def verify(
                 f"at {w}×{h} the ONNX gives {got.shape}, PyTorch {expected.shape}",
                 "a size was frozen into the graph; please report this network",
             )
+        if not np.isfinite(got).all():
+            raise ExportError(
+                f"at {w}×{h} the ONNX gives NaN or infinity where PyTorch in float32 does not",
+                "in fp16 a value has left its range; build-engine --bf16 has the range of fp32",
+            )
         error = float(np.abs(got - expected).max())
         errors[n, h, w] = error
-        if not error <= tolerance:  # also catches NaN
+        if not error <= tolerance:
             raise ExportError(
                 f"at {w}×{h} the ONNX differs from PyTorch by {error:.3g},"
                 f" allowed are {tolerance:.3g}",

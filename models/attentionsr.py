@@ -165,7 +165,7 @@ def describe(config: AttentionSRConfig) -> ModelSpec:
         scale=config.scale,
         receptive_radius=1 + 3 + 2 * config.num_blocks + 1 + 1,
         global_operation=True,
-        fp32_nodes=("*/Softmax",),
+        fp32_nodes=("*/Softmax*",),
         config=asdict(config),
     )
 

@@ -199,7 +199,7 @@ def describe(config: ENLCNConfig) -> ModelSpec:
         value_range=config.value_range,
         mean=DIV2K_MEAN,
         # φ and the sums over the pixels, and the norm of the embeddings
-        fp32_nodes=("body.*.attn_fn/*", "body.*/ReduceL2", "body.*/ReduceSumSquare"),
+        fp32_nodes=("body.*.attn_fn/*", "body.*/ReduceL2*", "body.*/Clip*"),
         config=asdict(config),
     )
 

@@ -194,7 +194,7 @@ def describe(config: HANConfig) -> ModelSpec:
         global_operation=True,
         value_range=config.value_range,
         mean=DIV2K_MEAN,
-        fp32_nodes=("la/*", "*/Softmax"),
+        fp32_nodes=("la/*", "*/Softmax*"),
         config=asdict(config),
     )
 

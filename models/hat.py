@@ -177,7 +177,8 @@ def reflect_to_multiple(x: Tensor, multiple: int) -> Tensor:
     for axis in (2, 3):
         length = x.shape[axis]
         i = torch.arange((length + multiple - 1) // multiple * multiple, device=x.device)
-        x = x.index_select(axis, length - 1 - (length - 1 - i).abs())
+        # not length-1 - |length-1-i|: OpenVINO 2026.4 gets |…| of integers wrong
+        x = x.index_select(axis, torch.minimum(i, 2 * (length - 1) - i))
     return x
 
 
@@ -539,7 +540,7 @@ def describe(config: HATConfig) -> ModelSpec:
         size_multiple=config.window,
         minimum_size=config.minimum_size,
         mean=DIV2K_MEAN,
-        fp32_nodes=("*/Softmax",),
+        fp32_nodes=("*/Softmax*",),
         config=asdict(config),
     )
 

@@ -29,6 +29,8 @@ LARGEST_BYTES = 2 << 30
 # Keys under which training scripts put the tensors, the averaged weights first.
 WRAPPERS = ("params_ema", "params", "state_dict", "model")
 PREFIX = "module."
+# A zip file, and the pickles that torch.save wrote before it.
+_BEGINNINGS = (b"PK", b"\x80")
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -64,6 +66,9 @@ def _load(path: Path) -> Any:
             return load_file(path, device="cpu")
         except (SafetensorError, OSError, ValueError) as exc:
             raise CheckpointError(f"{path} is not a safetensors file: {exc}") from exc
+    with path.open("rb") as file:
+        if not file.read(2).startswith(_BEGINNINGS):
+            raise _not_a_checkpoint(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on the pickle's protocol; what counts is raised
@@ -91,7 +96,7 @@ def _load(path: Path) -> Any:
         raise _not_a_checkpoint(path, exc) from exc
 
 
-def _not_a_checkpoint(path: Path, exc: Exception) -> CheckpointError:
+def _not_a_checkpoint(path: Path, exc: Exception | None = None) -> CheckpointError:
     # What the unpickler says of a file that is no pickle ("101") helps nobody.
     telling = isinstance(exc, RuntimeError | OSError) and str(exc)
     reason = f": {str(exc).splitlines()[0][:160]}" if telling else ""

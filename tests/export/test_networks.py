@@ -13,14 +13,16 @@ from onnx import numpy_helper
 from srdeploy import data
 from srdeploy.errors import EngineError
 from srdeploy.export.passes import run_passes
+from srdeploy.export.pixels import with_pixels
 from srdeploy.export.precision import kept_in_fp32, lower
 from srdeploy.export.trace import trace
 from srdeploy.export.verify import TOLERANCE, verify
 from srdeploy.models import all_variants
 from srdeploy.models.weights.checkpoint import network_from_arrays
 from srdeploy.models.weights.resolve import load
+from srdeploy.runtime.targets import open_target
 from srdeploy.runtime.targets.onnxruntime import float_runner, typed_runner
-from srdeploy.spec import Precision
+from srdeploy.spec import BuildConfig, Manifest, Precision
 from srdeploy.validate.resize import shrink
 from srdeploy.validate.torch_session import TorchSession
 
@@ -57,6 +59,20 @@ def test_any_size(golden, exported) -> None:
     batched = [(n, h, w) for i, (h, w) in enumerate(sizes) for n in ([1, 3] if i % 3 == 0 else [1])]
     errors = verify(exported, golden.network, batched, TOLERANCE)
     assert len(errors) == len(set(batched))
+
+
+def test_openvino_agrees(golden, exported) -> None:
+    """Where windows are padded as where they are not; uint8 in and out."""
+    target = open_target("openvino")
+    graph = with_pixels(exported).SerializeToString()
+    config = BuildConfig("", target.name, target.version(), Precision.FP32)
+    manifest = Manifest(config, golden.spec, "", "golden.engine", "")
+    reference = TorchSession(golden.network, golden.spec)
+    with target.open(target.build(graph, config).content, manifest) as session:
+        for height, width in ((32, 48), (29, 37), (golden.spec.minimum_size, 21)):
+            frames = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), np.uint8)
+            difference = session.upscale(frames).astype(int) - reference.upscale(frames)
+            assert np.abs(difference).max() <= 1
 
 
 def test_no_size_is_written_into_the_graph(golden, exported) -> None:
