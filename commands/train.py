@@ -65,7 +65,7 @@ def train_model(
     network = family.build(variant.config)
     speed_up(network)
     checkpoint = run / "checkpoint.pth"
-    scores = train(network, sampler, recipe, checkpoint, _validation(validation, scale), say)
+    scores = train(network, sampler, recipe, checkpoint, validation_pairs(validation, scale), say)
     weights = run / f"{variant.name}.safetensors"
     trained = torch.load(checkpoint, map_location="cpu", weights_only=True)["params_ema"]
     write_bytes(weights, save(_stored(trained, family, half=variant.tiny)))
@@ -86,8 +86,8 @@ def _stored(state: Mapping[str, Tensor], family: Architecture, half: bool) -> di
     }
 
 
-def _validation(folder: Path | None, scale: int) -> list[Pair]:
-    """Name, LR and HR of every validation picture."""
+def validation_pairs(folder: Path | None, scale: int) -> list[Pair]:
+    """Name, LR and HR of every validation picture; of the bundled proof set without a folder."""
     if folder is not None:
         return [(p.name, *p.read()) for d in find_datasets(folder, scale) for p in d.pairs]
     pairs: list[Pair] = []

@@ -10,6 +10,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
+from srdeploy.commands.train import validation_pairs
+from srdeploy.data import bundled_weights
 from srdeploy.errors import CheckpointError
 from srdeploy.models import all_variants, architecture, architecture_names
 from srdeploy.models.attentionsr import AttentionSRConfig, LayerWeights
@@ -18,8 +21,11 @@ from srdeploy.models.han import HANConfig, LayerAttention
 from srdeploy.models.hat import HATConfig
 from srdeploy.models.layers.global_mean import GlobalMean
 from srdeploy.models.vapsr import VapSRConfig
-from srdeploy.models.weights import checkpoint
+from srdeploy.models.weights import checkpoint, resolve
 from srdeploy.models.weights.checkpoint import load_network
+from srdeploy.train.loop import evaluate
+from srdeploy.validate.metrics import cut_border, luma, psnr
+from srdeploy.validate.resize import resize
 from torch.utils.flop_counter import FlopCounterMode
 
 FAMILIES = [architecture(name) for name in architecture_names()]
@@ -82,12 +88,6 @@ def test_macs(family, variant) -> None:
             network(torch.empty(1, 3, height, width))
     share = (1280 * 720) / (height * s * width * s)
     assert counter.get_total_flops() / 2 * share == pytest.approx(variant.macs, rel=1e-9)
-
-
-@pytest.mark.parametrize(("family", "variant"), VARIANTS)
-def test_tiny_variants_are_small(family, variant) -> None:
-    if variant.tiny:
-        assert 2 * variant.parameters < 300_000
 
 
 @given(data=st.data())
@@ -285,3 +285,38 @@ def test_receptive_radius_is_what_one_pixel_reaches(
     # windows are counted as if each began where the last one ended
     least = spec.receptive_radius // 2 if family.name == "hat" else spec.receptive_radius - 1
     assert least <= max(reaches) <= spec.receptive_radius
+
+
+def beyond_bicubic(variant, folder: Path | None) -> float:
+    """How many dB the bundled weights of a variant are above bicubic, on average, on Y."""
+    network, _ = resolve.load(variant.name, variant.scale)
+    s = variant.scale
+    pairs = validation_pairs(folder, s)
+    bicubic = [
+        psnr(cut_border(luma(resize(lr, *hr.shape[:2])), s), cut_border(luma(hr), s))
+        for _, lr, hr in pairs
+    ]
+    return evaluate(network, pairs, s)["mean"] - sum(bicubic) / len(bicubic)
+
+
+TINY = [pytest.param(f, v, id=v.name) for f, v in all_variants() if v.tiny]
+
+
+@pytest.mark.parametrize(("family", "variant"), TINY)
+def test_tiny_networks_are_bundled_small_and_trained(family, variant) -> None:
+    path = bundled_weights(variant.name)
+    assert path is not None
+    assert path.stat().st_size < 300_000
+    state = load_file(path)
+    assert not any(map(family.is_derived, state))
+    assert {tensor.dtype for tensor in state.values()} == {torch.float16}
+    network, spec = resolve.load(variant.name, variant.scale)
+    assert (spec.variant, spec.random_weights) == (variant.name, False)
+    assert all(p.dtype == torch.float32 for p in network.parameters())
+    assert beyond_bicubic(variant, None) > 0.2  # on the bundled photographs
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(("family", "variant"), TINY)
+def test_tiny_networks_beat_bicubic_by_one_db(family, variant, shared: Path) -> None:
+    assert beyond_bicubic(variant, shared / "data/Set5") > 1.0, family.name
