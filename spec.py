@@ -183,6 +183,15 @@ def load(kind: type[T], text: str) -> T:
         data = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as exc:
         raise ValueError(f"not JSON: {exc}") from exc
+    return revive(kind, data)
+
+
+def revive(kind: type[T], data: Any) -> T:
+    """Build a dataclass from what its JSON holds, every field checked against its type.
+
+    Raises:
+        ValueError: A field is missing, unknown or of another type.
+    """
     return typing.cast(T, _revive(kind, data, kind.__name__))
 
 
@@ -226,7 +235,7 @@ def _revive_dataclass(kind: type[Any], data: Any, where: str) -> Any:
 
 
 def _revive_tuple(kinds: tuple[Any, ...], data: Any, where: str) -> Any:
-    if not isinstance(data, list):
+    if not isinstance(data, list | tuple):
         raise ValueError(f"{where}: expected a list, got {type(data).__name__}")
     if len(kinds) == 2 and kinds[1] is Ellipsis:
         return tuple(_revive(kinds[0], item, f"{where}[{i}]") for i, item in enumerate(data))

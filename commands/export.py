@@ -115,7 +115,6 @@ def default_name(spec: ModelSpec, options: ExportOptions) -> str:
 
 
 def _load(options: ExportOptions) -> tuple[nn.Module, ModelSpec]:
-    from ..models import candidates
     from ..models.weights.checkpoint import load_network
     from ..models.weights.resolve import load, random_network
 
@@ -138,11 +137,22 @@ def _load(options: ExportOptions) -> tuple[nn.Module, ModelSpec]:
             f"{options.weights} holds {spec.variant}, not a network of scale {options.scale}",
             f"leave out --scale, or say --scale {spec.scale}",
         )
-    if options.model:
-        names = {v.name for _, v in candidates(options.model, spec.scale)}
-        if spec.variant not in names and options.model != spec.architecture:
-            raise ExportError(
-                f"{options.weights} holds {spec.variant}, not {options.model}",
-                "leave out --model: the tensors say what it is",
-            )
+    if not _is_called(spec, options.model):
+        raise ExportError(
+            f"{options.weights} holds {spec.variant}, not {options.model}",
+            "leave out --model: the tensors say what it is",
+        )
     return network, spec
+
+
+def _is_called(spec: ModelSpec, model: str | None) -> bool:
+    """Whether ``model`` is the network's family, model or variant; no name fits all.
+
+    Raises:
+        SrDeployError: There is no such model, or none of this scale.
+    """
+    from ..models import candidates
+
+    if model is None or model == spec.architecture:
+        return True
+    return spec.variant in {variant.name for _, variant in candidates(model, spec.scale)}

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..data import bundled_weights
 from ..errors import SrDeployError
-from ..models import Variant, all_variants
+from ..models import all_variants
 from ..models.weights.fetch import cached, fetch
 from . import Say
 
@@ -37,19 +37,10 @@ def list_models() -> list[dict[str, Any]]:
                 "weights": published.url if published else variant.page or None,
                 "licence": published.licence if published else None,
                 "here": ", ".join(here) or None,
-                "get": _how_to_get(variant),
+                "get": variant.way_to_weights,
             }
         )
     return rows
-
-
-def _how_to_get(variant: Variant) -> str:
-    """The command or page that gives weights of a variant."""
-    if variant.published:
-        return f"srdeploy fetch {variant.name}"
-    if variant.page:
-        return f"{variant.page}, then --weights"
-    return f"srdeploy train --model {variant.model} --scale {variant.scale}"
 
 
 def format_models(rows: Sequence[dict[str, Any]]) -> Iterator[str]:

@@ -19,7 +19,7 @@ from torch import nn
 from ..errors import ExportError
 from ..runtime.model_file import OPSET, attach_spec
 from ..spec import ModelSpec
-from .precision import pin_to_fp32
+from .precision import kept_in_fp32, pin_to_fp32
 
 NEWEST_OPSET = 23
 LARGEST_FOLDED = 1 << 20
@@ -46,6 +46,11 @@ def trace(
     if not 18 <= opset <= NEWEST_OPSET:
         raise ExportError(
             f"opset {opset} is not supported", f"18 to {NEWEST_OPSET} are; {OPSET} is the default"
+        )
+    if size and min(size) < spec.minimum_size:
+        raise ExportError(
+            f"{spec.variant} needs at least {spec.minimum_size} pixels in each direction,"
+            f" --static asks for {size[0]}×{size[1]}"
         )
     # Sizes that are prime to each other and to any window, so that none is taken for another.
     height, width = size or (spec.minimum_size + 22, spec.minimum_size + 40)
@@ -75,9 +80,7 @@ def trace(
     _fold(program.model)
     model = program.model_proto
     _tidy(model)
-    for node in model.graph.node:
-        if any(fnmatchcase(node.name, pattern) for pattern in spec.fp32_nodes):
-            pin_to_fp32(node)
+    _pin(model, spec)
     attach_spec(model, spec)
     onnx.checker.check_model(model, full_check=True)
     return model
@@ -124,6 +127,21 @@ def _fold(model: ir.Model) -> None:
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
     ):
         step(model)
+
+
+def _pin(model: onnx.ModelProto, spec: ModelSpec) -> None:
+    """Mark the nodes that the spec wants in float32.
+
+    Raises:
+        ExportError: A pattern fits no node: the network has changed and its spec has not.
+    """
+    for pattern in spec.fp32_nodes:
+        fitting = [node for node in model.graph.node if fnmatchcase(node.name, pattern)]
+        if not fitting:
+            raise ExportError(f"no node of {spec.variant} is called '{pattern}'")
+        for node in fitting:
+            if not kept_in_fp32(node):
+                pin_to_fp32(node)
 
 
 def _tidy(model: onnx.ModelProto) -> None:

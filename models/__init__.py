@@ -88,6 +88,15 @@ class Variant:
         """The name that ``--model`` takes: the id without its scale."""
         return self.name.removesuffix(f"-x{self.scale}")
 
+    @property
+    def way_to_weights(self) -> str:
+        """The command or page that gives weights of this variant."""
+        if self.published:
+            return f"srdeploy fetch {self.name}"
+        if self.page:
+            return f"{self.page}, then srdeploy export --weights FILE"
+        return f"srdeploy train --model {self.model} --scale {self.scale}"
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -100,8 +109,7 @@ class Architecture:
             whose weights are here.
         marks: Patterns of tensor names that no other architecture has; a state dict with one
             of them is this architecture's.
-        configure: Hyper-parameters by name to the configuration, as ``ModelSpec.config`` has
-            them.
+        configuration: Dataclass of the hyper-parameters, whose JSON is ``ModelSpec.config``.
         detect: State dict with a mark to configuration. Raises KeyError with the name of a
             missing tensor, or ValueError with what is wrong.
         build: Configuration to ``torch.nn.Module`` with untrained weights.
@@ -115,7 +123,7 @@ class Architecture:
     paper: str
     variants: tuple[Variant, ...]
     marks: tuple[str, ...]
-    configure: Callable[..., Any]
+    configuration: type[Any]
     detect: Callable[[StateDict], Any]
     build: Callable[[Any], torch.nn.Module]
     describe: Callable[[Any], ModelSpec]
@@ -245,5 +253,18 @@ def size_of(state: StateDict, *where: tuple[str, int], valid: Callable[[int], bo
         if tensor.ndim > axis and re.fullmatch(pattern, name) and valid(tensor.shape[axis])
     ]
     if not sizes:
-        raise KeyError(re.sub(r"\\d\+?|\[[^]]*\]|\.\*", "N", where[0][0]).replace("\\", ""))
+        raise _nothing_told(state, where)
     return Counter(sizes).most_common(1)[0][0]
+
+
+def _nothing_told(state: StateDict, where: tuple[tuple[str, int], ...]) -> Exception:
+    """The error for sizes that no tensor tells: none is there, or none can be."""
+    for pattern, axis in where:
+        for name, tensor in state.items():
+            if re.fullmatch(pattern, name):
+                return ValueError(
+                    f"the tensor '{name}' has the shape {tuple(tensor.shape)}, of which axis"
+                    f" {axis} cannot be"
+                )
+    readable = where[0][0].replace("(weight|bias)", "weight")
+    return KeyError(re.sub(r"\\d\+?|\[[^]]*\]|\.\*", "N", readable).replace("\\", ""))

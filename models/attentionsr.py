@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..spec import ModelSpec
 from . import Architecture, StateDict, Variant, count_indices, size_of
+from .layers.channel_gate import channel_gate
 from .layers.global_mean import GlobalMean
 
 
@@ -83,13 +84,7 @@ class AttentionSR(nn.Module):
         c, blocks = config.num_features, config.num_blocks
         self.config = config
         self.feature_extractor = nn.Sequential(nn.Conv2d(3, c, 3, padding=1), nn.ReLU())
-        self.channel_attention = nn.Sequential(
-            GlobalMean(),
-            nn.Conv2d(c, config.squeezed, 1),
-            nn.ReLU(),
-            nn.Conv2d(config.squeezed, c, 1),
-            nn.Sigmoid(),
-        )
+        self.channel_attention = nn.Sequential(GlobalMean(), *channel_gate(c, config.squeezed))
         self.spatial_attention = nn.Sequential(
             nn.Conv2d(2 if config.pooled else c, 1, 7, padding=3), nn.Sigmoid()
         )
@@ -165,7 +160,7 @@ def describe(config: AttentionSRConfig) -> ModelSpec:
         scale=config.scale,
         receptive_radius=1 + 3 + 2 * config.num_blocks + 1 + 1,
         global_operation=True,
-        fp32_nodes=("*/Softmax*",),
+        fp32_nodes=("*/ReduceMean*", *(("*/Softmax*",) if config.layer_attention else ())),
         config=asdict(config),
     )
 
@@ -198,11 +193,10 @@ ARCHITECTURE = Architecture(
     paper="the founding note on attention in super-resolution",
     variants=VARIANTS,
     marks=(
-        r"feature_extractor\.0\.",
         r"reconstruction\.\d+\.conv[12]\.",
         r"spatial_attention\.0\.",
     ),
-    configure=AttentionSRConfig,
+    configuration=AttentionSRConfig,
     detect=detect,
     build=AttentionSR,
     describe=describe,

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..spec import ModelSpec
 from . import Architecture, PublishedQuality, StateDict, Variant, count_indices, size_of
+from .layers.channel_gate import channel_gate
 from .layers.global_mean import GlobalMean
 from .layers.mean_shift import DIV2K_MEAN, MeanShift, value_range_of
 from .layers.upsampler import scale_of_upsampler, upsampler, upsampler_radius
@@ -47,12 +48,7 @@ class ChannelAttention(nn.Module):
     def __init__(self, channels: int, squeezed: int) -> None:
         super().__init__()
         self.avg_pool = GlobalMean()
-        self.conv_du = nn.Sequential(
-            nn.Conv2d(channels, squeezed, 1),
-            nn.ReLU(),
-            nn.Conv2d(squeezed, channels, 1),
-            nn.Sigmoid(),
-        )
+        self.conv_du = nn.Sequential(*channel_gate(channels, squeezed))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map N×C×H×W to the same shape."""
@@ -194,7 +190,7 @@ def describe(config: HANConfig) -> ModelSpec:
         global_operation=True,
         value_range=config.value_range,
         mean=DIV2K_MEAN,
-        fp32_nodes=("la/*", "*/Softmax*"),
+        fp32_nodes=("la/*", "*/ReduceMean*"),
         config=asdict(config),
     )
 
@@ -224,8 +220,8 @@ ARCHITECTURE = Architecture(
     name="han",
     paper="arXiv:2008.08767",
     variants=VARIANTS,
-    marks=(r"la\.gamma$", r"csa\.", r"last_conv\."),
-    configure=HANConfig,
+    marks=(r"la\.gamma$", r"csa\.(gamma$|conv\.)"),
+    configuration=HANConfig,
     detect=detect,
     build=HAN,
     describe=describe,

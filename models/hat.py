@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from ..spec import ModelSpec
 from . import Architecture, PublishedQuality, StateDict, Variant, count_indices, size_of
+from .layers.channel_gate import channel_gate
 from .layers.global_mean import GlobalMean
 from .layers.mean_shift import DIV2K_MEAN
 from .layers.upsampler import scale_of_upsampler, upsampler, upsampler_radius
@@ -27,6 +28,9 @@ MASKED = -100.0
 """Added to the logit of a pair of pixels that the shift has brought together."""
 
 CONV_SCALE = 0.01
+
+LARGEST_WINDOW = 32
+"""Larger ones would need gigabytes for their positions alone; the published ones have 16."""
 
 
 @dataclass(frozen=True)
@@ -59,16 +63,29 @@ class HATConfig:
     upsampler_feat: int = 64
     conv_scale: float = CONV_SCALE
 
+    def __post_init__(self) -> None:
+        margin = self.key_window - self.window
+        if not (2 <= self.window <= LARGEST_WINDOW and 0 < margin <= self.window):
+            raise ValueError(
+                "its tensors 'relative_position_bias_table' make windows of"
+                f" {self.window} and {self.key_window} pixels; the first must have 2 to"
+                f" {LARGEST_WINDOW}, the second more, and at most twice as many"
+            )
+        if self.window % 2 or margin % 2:
+            raise ValueError(
+                "its tensors 'relative_position_bias_table' make windows of"
+                f" {self.window} and {self.key_window} pixels, which do not lie evenly"
+            )
+        if any(heads < 1 or self.embed_dim % heads for heads in self.num_heads):
+            raise ValueError(
+                f"its tensors 'relative_position_bias_table' have {self.num_heads} heads, which do"
+                f" not divide {self.embed_dim} channels"
+            )
+
     @property
     def minimum_size(self) -> int:
         """Least H and W: reflection to a whole window must find enough pixels."""
         return self.window // 2 + 1
-
-
-def configure(**fields: Any) -> HATConfig:
-    """A configuration from JSON, which has lists for tuples."""
-    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-    return HATConfig(**given)
 
 
 def relative_positions(queries: int, keys: int) -> Tensor:
@@ -197,17 +214,11 @@ class Mlp(nn.Module):
 
 
 class ChannelAttention(nn.Module):
-    """Weighs each channel by a number made from the channels' means over the whole picture."""
+    """Weighs each channel by what the channels are on average over the whole picture."""
 
     def __init__(self, channels: int, squeezed: int) -> None:
         super().__init__()
-        self.attention = nn.Sequential(
-            GlobalMean(),
-            nn.Conv2d(channels, squeezed, 1),
-            nn.ReLU(),
-            nn.Conv2d(squeezed, channels, 1),
-            nn.Sigmoid(),
-        )
+        self.attention = nn.Sequential(GlobalMean(), *channel_gate(channels, squeezed))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map N×C×H×W to the same shape."""
@@ -520,7 +531,7 @@ def _edges(state: StateDict, pattern: str) -> int:
     """Sum of the two edges that a table of (queries + keys - 1)² biases is for."""
 
     def square(rows: int) -> bool:
-        return math.isqrt(rows) ** 2 == rows
+        return rows > 0 and math.isqrt(rows) ** 2 == rows
 
     return math.isqrt(size_of(state, (pattern, 0), valid=square)) + 1
 
@@ -529,7 +540,8 @@ def describe(config: HATConfig) -> ModelSpec:
     """State what deployment must know about a HAT of this configuration."""
     within = config.window - 1
     beside = (config.key_window - config.window) // 2
-    groups = sum(depth * within + within + beside + 1 for depth in config.depths)
+    block = max(within, 2)  # the two convolutions lie beside the attention
+    groups = sum(depth * block + within + beside + 1 for depth in config.depths)
     # conv_first, conv_after_body and conv_before_upsample reach one pixel each
     return ModelSpec(
         architecture="hat",
@@ -540,7 +552,7 @@ def describe(config: HATConfig) -> ModelSpec:
         size_multiple=config.window,
         minimum_size=config.minimum_size,
         mean=DIV2K_MEAN,
-        fp32_nodes=("*/Softmax*",),
+        fp32_nodes=("*/Softmax*", "*/ReduceMean*"),
         config=asdict(config),
     )
 
@@ -605,7 +617,7 @@ ARCHITECTURE = Architecture(
     paper="arXiv:2205.04437",
     variants=VARIANTS,
     marks=MARKS,
-    configure=configure,
+    configuration=HATConfig,
     detect=detect,
     build=HAT,
     describe=describe,

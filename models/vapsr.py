@@ -261,7 +261,7 @@ ARCHITECTURE = Architecture(
         r"body\.\d+\.pixel_norm\.",
         r"body\.\d+\.proj_[12]\.",
     ),
-    configure=VapSRConfig,
+    configuration=VapSRConfig,
     detect=detect,
     build=VapSR,
     describe=describe,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import pickle
+import re
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ...errors import CheckpointError
-from ...spec import ModelSpec
+from ...spec import ModelSpec, revive
 from .. import Architecture, architecture, architecture_names
 
 LARGEST_BYTES = 2 << 30
@@ -31,6 +32,16 @@ WRAPPERS = ("params_ema", "params", "state_dict", "model")
 PREFIX = "module."
 # A zip file, and the pickles that torch.save wrote before it.
 _BEGINNINGS = (b"PK", b"\x80")
+# What torch.optim.swa_utils.AveragedModel saves beside the network.
+_BESIDE = ("n_averaged",)
+_TYPES = (
+    torch.float16,
+    torch.bfloat16,
+    torch.float32,
+    torch.float64,
+    torch.int32,
+    torch.int64,
+)
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -52,12 +63,39 @@ def read_state(path: Path) -> dict[str, Tensor]:
     content = _load(path)
     state = _unwrap(content, path)
     for name, tensor in state.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise CheckpointError(
-                f"{path}: the tensor '{name}' holds NaN or infinity",
-                "the training that made it has diverged; take an earlier checkpoint",
-            )
+        _check_plain(name, tensor, path)
     return {n: t.float() if t.is_floating_point() else t for n, t in state.items()}
+
+
+def _check_plain(name: str, tensor: Tensor, path: Path) -> None:
+    """Refuse what is no plain array of numbers, before anything is computed with it.
+
+    Raises:
+        CheckpointError: Naming the tensor.
+    """
+    plain = tensor.layout is torch.strided and tensor.device.type == "cpu"
+    if not plain or tensor.is_quantized or tensor.dtype not in _TYPES:
+        raise CheckpointError(
+            f"{path}: the tensor '{_shown(name)}' is {tensor.dtype}, {tensor.layout}, on"
+            f" {tensor.device}: expected plain numbers in float32, half precision or integers",
+            "save the tensors alone: torch.save(network.state_dict(), FILE)",
+        )
+    if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+        raise CheckpointError(
+            f"{path}: the tensor '{_shown(name)}' claims {tuple(tensor.shape)} numbers, the file"
+            " holds fewer"
+        )
+    if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        raise CheckpointError(
+            f"{path}: the tensor '{_shown(name)}' holds NaN or infinity",
+            "the training that made it has diverged; take an earlier checkpoint",
+        )
+
+
+def _shown(name: str) -> str:
+    """A tensor's name as it can be printed: whoever made the file chose it."""
+    printable = name if name.isprintable() else ascii(name)[1:-1]
+    return printable if len(printable) <= 100 else printable[:100] + "…"
 
 
 def _load(path: Path) -> Any:
@@ -75,7 +113,7 @@ def _load(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as exc:
         reason = str(exc)
-        if "Unsupported global" in reason or "unsupported" in reason.lower():
+        if re.search(r"unsupported (global|class)", reason, re.IGNORECASE):
             raise CheckpointError(
                 f"{path} holds Python objects beside tensors, which could run code: not loaded",
                 "save the tensors alone: torch.save(network.state_dict(), FILE)",
@@ -112,12 +150,12 @@ def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
         if not isinstance(content, dict):
             break
         inner = next((content[k] for k in WRAPPERS if isinstance(content.get(k), dict)), None)
-        if inner is None:
+        if not inner:
             break
         content = inner
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, expected named tensors")
-    tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
+    tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor) and k not in _BESIDE}
     if not tensors:
         raise CheckpointError(f"{path} holds no tensors")
     if all(name.startswith(PREFIX) for name in tensors):
@@ -140,6 +178,11 @@ def detect(state: dict[str, Tensor], path: Path) -> tuple[Architecture, Any, dic
         renamed = {family.rename(key): tensor for key, tensor in state.items()}
         if not family.claims(renamed):
             continue
+        if len(renamed) < len(state):
+            twice = next(k for k in state if family.rename(k) != k and family.rename(k) in state)
+            raise CheckpointError(
+                f"{path} has the tensor '{family.rename(twice)}' twice, also as '{twice}'"
+            )
         try:
             return family, family.detect(renamed), renamed
         except KeyError as exc:
@@ -162,7 +205,8 @@ def _unknown(state: dict[str, Tensor], path: Path) -> CheckpointError:
     for name in architecture_names():
         family = architecture(name)
         renamed = {family.rename(key) for key in state}
-        for variant in family.variants:
+        # the scales of a model differ in a few names only, and building is what takes the time
+        for variant in {v.model: v for v in reversed(family.variants)}.values():
             with torch.device("meta"):
                 expected = set(family.build(variant.config).state_dict())
             expected = {key for key in expected if not family.is_derived(key)}
@@ -175,7 +219,8 @@ def _unknown(state: dict[str, Tensor], path: Path) -> CheckpointError:
     hint = f"known architectures: {', '.join(architecture_names())}"
     if not ranked:
         return CheckpointError(
-            f"{told}: not one tensor name is known; the first is '{next(iter(state))}'", hint
+            f"{told}: not one tensor name is known; the first is '{_shown(next(iter(state)))}'",
+            hint,
         )
     names = ", then ".join(f"{v} with {share:.0%} of its tensor names" for share, v, *_ in ranked)
     _, variant_name, missing, unexpected = ranked[0]
@@ -191,7 +236,7 @@ def _unknown(state: dict[str, Tensor], path: Path) -> CheckpointError:
 
 def _first(names: list[str]) -> str:
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(f"'{name}'" for name in names[:3]) + more
+    return ", ".join(f"'{_shown(name)}'" for name in names[:3]) + more
 
 
 def load_network(
@@ -210,14 +255,9 @@ def load_network(
     """
     family, config, state = detect(read_state(path), path)
     config = _overridden(family, config, overrides or {})
-    try:
-        network = family.build(config)
-    except (ValueError, RuntimeError, ZeroDivisionError) as exc:
-        raise CheckpointError(
-            f"{path}: its tensors make no {family.name} that can be built: {exc}"
-        ) from exc
+    check_tensors(family, config, state, path)
+    network = family.build(config)
     state = _with_derived(family, network, state, path)
-    check_tensors(network, state, path)
     network.load_state_dict(state, strict=True)
     return network.eval().requires_grad_(False), describe(family, config, network, label)
 
@@ -249,25 +289,39 @@ def _with_derived(
     return filled
 
 
-def check_tensors(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    """Compare names and shapes before anything is loaded.
+def check_tensors(
+    family: Architecture, config: Any, state: Mapping[str, Tensor], path: Path
+) -> None:
+    """Compare names, shapes and kinds before a network is built, which costs memory.
 
     Raises:
-        CheckpointError: Naming the first tensor that is missing, unexpected or misshapen.
+        CheckpointError: Naming the first tensor that is missing, unexpected or different.
     """
-    expected = network.state_dict()
+    try:
+        with torch.device("meta"):
+            expected = family.build(config).state_dict()
+    except (ValueError, RuntimeError, ZeroDivisionError) as exc:
+        raise CheckpointError(
+            f"{path}: its tensors make no {family.name} that can be built: {exc}"
+        ) from exc
     for kind, names in (
-        ("is missing", [n for n in expected if n not in state]),
+        ("is missing", [n for n in expected if n not in state and not family.is_derived(n)]),
         ("is unexpected", [n for n in state if n not in expected]),
     ):
         if names:
             more = f", and {len(names) - 1} more" if len(names) > 1 else ""
-            raise CheckpointError(f"{path}: the tensor '{names[0]}' {kind}{more}")
+            raise CheckpointError(f"{path}: the tensor '{_shown(names[0])}' {kind}{more}")
     for name, tensor in expected.items():
+        if name not in state:
+            continue
         if tensor.shape != state[name].shape:
             raise CheckpointError(
                 f"{path}: the tensor '{name}' has the shape {tuple(state[name].shape)},"
                 f" expected {tuple(tensor.shape)}"
+            )
+        if tensor.is_floating_point() != state[name].is_floating_point():
+            raise CheckpointError(
+                f"{path}: the tensor '{name}' holds {state[name].dtype}, expected {tensor.dtype}"
             )
 
 
@@ -286,17 +340,22 @@ def network_from_arrays(spec: ModelSpec, arrays: Mapping[str, np.ndarray]) -> tu
     """
     family = architecture(spec.architecture)
     try:
-        network = family.build(family.configure(**spec.config))
-    except (TypeError, ValueError, RuntimeError) as exc:
+        config = revive(family.configuration, spec.config)
+        with torch.device("meta"):
+            expected = family.build(config).state_dict()
+    except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as exc:
         raise CheckpointError(f"the configuration of {spec.variant} is damaged: {exc}") from exc
     state: dict[str, Tensor] = {}
-    for name, expected in network.state_dict().items():
+    for name, tensor in expected.items():
         if family.is_derived(name):
-            state[name] = expected
             continue
-        if name not in arrays or arrays[name].size != expected.numel():
+        found = arrays.get(name)
+        if found is None or found.size != tensor.numel() or found.dtype != np.float32:
             raise CheckpointError(f"the file lacks the tensor '{name}' of {spec.variant}")
-        state[name] = torch.from_numpy(arrays[name].copy()).reshape(expected.shape)
+        state[name] = torch.from_numpy(found.copy()).reshape(tensor.shape)
+    network = family.build(config)
+    own = network.state_dict()
+    state |= {name: tensor for name, tensor in own.items() if family.is_derived(name)}
     network.load_state_dict(state)
     return network.eval().requires_grad_(False), digest_tensors(network)
 

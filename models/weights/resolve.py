@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,19 +40,10 @@ def find(model: str, scale: int) -> Found:
             return Found(family, variant, path, f"official {variant.published.file_name}")
         if bundle := bundled_weights(variant.name):
             return Found(family, variant, bundle, f"bundled {variant.name}")
-    raise WeightsMissing(f"no weights of {model} x{scale} are here", _ways_out(fitting))
-
-
-def _ways_out(fitting: Sequence[tuple[Architecture, Variant]]) -> str:
-    """Where to get weights of one of these variants."""
-    fetchable = next((v.name for _, v in fitting if v.published), None)
-    page = next((v.page for _, v in fitting if v.page), None)
-    use = "srdeploy export --weights CHECKPOINT"
-    if fetchable:
-        return f"srdeploy fetch {fetchable}, or {use}"
-    if page:
-        return f"download a checkpoint from {page}, then {use}"
-    return f"{use}, or srdeploy train --model {fitting[0][1].model}"
+    ways = [variant.way_to_weights for _, variant in fitting]
+    best = next((way for way in ways if way.startswith("srdeploy fetch")), ways[0])
+    own = "" if "--weights" in best else ", or srdeploy export --weights FILE"
+    raise WeightsMissing(f"no weights of {model} x{scale} are here", best + own)
 
 
 def load(model: str, scale: int) -> tuple[nn.Module, ModelSpec]:

@@ -86,7 +86,7 @@ def typed_runner(model: onnx.ModelProto) -> FloatRunner:
                     for name, value in feeds.items()
                 ],
                 [
-                    helper.make_tensor_value_info(name, kinds[name], None)
+                    helper.make_tensor_value_info(name, kinds.get(name, 0), None)
                     for name in node.output
                     if name
                 ],
@@ -96,7 +96,8 @@ def typed_runner(model: onnx.ModelProto) -> FloatRunner:
             )
             alone.ir_version = model.ir_version
             try:
-                sessions[index] = _session(alone.SerializeToString())
+                # one thread: a pool for each of thousands of nodes is too many threads
+                sessions[index] = _session(alone.SerializeToString(), threads=1)
             except Exception as exc:  # its exceptions have no common base but Exception
                 raise ModelFileError(f"ONNX Runtime refuses the node {node.name}: {exc}") from exc
         return sessions[index]
@@ -105,7 +106,11 @@ def typed_runner(model: onnx.ModelProto) -> FloatRunner:
         values: dict[str, NDArray[Any]] = {**constants, graph.input[0].name: frames}
         for index, node in enumerate(graph.node):
             feeds = {name: values[name] for name in node.input if name}
-            made = session_of(index, feeds).run(None, feeds)
+            session = session_of(index, feeds)
+            try:
+                made = session.run(None, feeds)
+            except Exception as exc:
+                raise EngineError(f"ONNX Runtime failed at {node.name}: {exc}") from exc
             values.update(zip((name for name in node.output if name), made, strict=True))
             for name in feeds:
                 if last_use[name] == index and name not in constants:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pickle
+import warnings
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,65 @@ def test_other_networks_and_wrong_tensors(state, tmp_path: Path) -> None:
         load_network(path, "")
     with pytest.raises(CheckpointError, match="no file"):
         load_network(tmp_path / "absent.pth", "")
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda t: t.to_sparse(), "sparse"),
+        (lambda t: t.to(torch.complex64), "complex64"),
+        (lambda t: t.bool(), "bool"),
+        (lambda t: t.to(torch.float8_e4m3fn), "float8"),
+        (lambda t: t.to("meta"), "meta"),
+        (lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8), "qint8"),
+        (lambda t: torch.zeros(1).expand(10**12), "holds fewer"),
+    ],
+    ids=["sparse", "complex", "bool", "float8", "meta", "quantised", "expanded"],
+)
+def test_tensors_that_are_no_plain_numbers(state, make, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "net.pth"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.save({**state, "conv_body.bias": make(state["conv_body.bias"])}, path)
+        with pytest.raises(CheckpointError, match=r"conv_body\.bias") as caught:
+            load_network(path, "")
+    assert says in caught.value.message
+
+
+@pytest.mark.parametrize("start", [b"", b"PK", b"\x80\x02"], ids=["zeros", "zip", "pickle"])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_two_gigabytes_of_nothing(start: bytes, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"net{suffix}"
+    path.write_bytes(start)
+    os.truncate(path, (2 << 30) - 1)  # takes no room on the disk
+    with pytest.raises(CheckpointError, match="not a") as caught:
+        read_state(path)
+    assert "could run code" not in caught.value.message
+
+
+def test_averaged_models_and_names_given_twice(state, tmp_path: Path) -> None:
+    path = tmp_path / "net.pth"
+    averaged = {f"module.{k}": v for k, v in state.items()} | {"n_averaged": torch.tensor(3)}
+    torch.save(averaged, path)
+    assert load_network(path, "")[1].architecture == "vapsr"
+    torch.save({"params_ema": {}, "params": {"other.weight": torch.zeros(2)}}, path)
+    with pytest.raises(CheckpointError):
+        load_network(path, "")
+    old = "body.0.spatial_gating_unit.pointwise.weight"
+    new = "body.0.atten_branch.pointwise.weight"
+    torch.save({**state, old: state[new]}, path)
+    with pytest.raises(CheckpointError, match=f"{new}' twice"):
+        load_network(path, "")
+
+
+def test_a_name_cannot_forge_a_message(tmp_path: Path) -> None:
+    path = tmp_path / "net.pth"
+    torch.save({"x\x1b[31m\nerror: forged" + "y" * 10_000: torch.zeros(1)}, path)
+    with pytest.raises(CheckpointError) as caught:
+        load_network(path, "")
+    assert "\n" not in caught.value.message
+    assert "\x1b" not in caught.value.message
+    assert len(caught.value.message) < 500
 
 
 def test_size_limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from srdeploy.commands.train import validation_pairs
@@ -23,6 +23,7 @@ from srdeploy.models.layers.global_mean import GlobalMean
 from srdeploy.models.vapsr import VapSRConfig
 from srdeploy.models.weights import checkpoint, resolve
 from srdeploy.models.weights.checkpoint import load_network
+from srdeploy.spec import revive
 from srdeploy.train.loop import evaluate
 from srdeploy.validate.metrics import cut_border, luma, psnr
 from srdeploy.validate.resize import resize
@@ -91,7 +92,6 @@ def test_macs(family, variant) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=60)
 @pytest.mark.parametrize("name", list(SMALL))
 def test_detection_reads_every_hyper_parameter(name: str, data) -> None:
     draw, family = data.draw, architecture(name)
@@ -119,7 +119,7 @@ def test_detection_reads_every_hyper_parameter(name: str, data) -> None:
             depths=tuple(draw(few) for _ in range(groups)),
             num_heads=heads,
             window=window,
-            key_window=window + 2 * draw(few),
+            key_window=window + 2 * draw(st.integers(1, window // 2)),
             compressed=draw(some),
             squeezed=draw(some),
             mlp_feat=draw(some),
@@ -163,6 +163,31 @@ def test_a_misshapen_tensor_is_named(
         assert name in caught.value.message
 
 
+@pytest.mark.parametrize(("family", "config"), CASES)
+def test_a_tensor_of_another_kind_is_named(family, config, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = tensors_of(family, config)
+    for name in [n for n, t in state.items() if t.is_floating_point()][::3]:
+        with pytest.raises(CheckpointError) as caught:
+            load({**state, name: state[name].long()}, monkeypatch)
+        assert name in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("window", "key_window", "heads"),
+    [(4, 7, 2), (4, 4, 2), (4, 2, 2), (5, 7, 2), (4, 10, 2), (64, 96, 2), (4, 6, 5), (300, 450, 1)],
+)
+def test_windows_that_cannot_be(window: int, key_window: int, heads: int) -> None:
+    with pytest.raises(ValueError, match="relative_position_bias_table"):
+        HATConfig(4, 12, (1,), (heads,), window, key_window)
+    with torch.device("meta"):
+        state = dict(architecture("hat").build(HATConfig(4, 12, (1,), (2,), 4, 6)).state_dict())
+        for name in [n for n in state if n.endswith("bias_table")]:
+            keys = key_window if "overlap" in name else window
+            state[name] = torch.empty((window + keys - 1) ** 2, heads)
+    with pytest.raises(ValueError, match="relative_position_bias_table"):
+        architecture("hat").detect(state)
+
+
 def test_indices_of_another_network_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     family = architecture("hat")
     state = tensors_of(family, SMALL["hat"])
@@ -180,7 +205,7 @@ def test_files_that_people_have(family, config, tmp_path: Path) -> None:
     torch.save({"params_ema": half, "params": {"x": torch.zeros(1)}}, tmp_path / "net.pth")
     network, spec = load_network(tmp_path / "net.pth", "net.pth")
     assert (spec.architecture, spec.scale) == (family.name, config.scale)
-    assert family.configure(**spec.config) == config
+    assert revive(family.configuration, spec.config) == config
     for name, tensor in network.state_dict().items():
         expected = state[name]
         assert torch.equal(
