@@ -21,7 +21,7 @@ from typing import Any
 import click
 
 from . import __version__
-from .commands.options import comma_list, numbers, shapes, size
+from .commands.options import numbers, shapes, size, words
 from .errors import SrDeployError
 from .spec import Precision, dump
 
@@ -172,6 +172,20 @@ def _lines(unit: str) -> Update:
     return update
 
 
+def _read_by(read: Callable[[Any], Any]) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """A callback that reads a value as ``read`` does; a wrong one is a usage error."""
+
+    def callback(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+        if value is None:
+            return None
+        try:
+            return read(value)
+        except ValueError as exc:
+            raise click.BadParameter(str(exc), context, parameter) from exc
+
+    return callback
+
+
 @command("models")
 def models_command(output: Output) -> None:
     """Show the networks, their variants, and which weights are here."""
@@ -251,12 +265,12 @@ def train_command(output: Output, **options: Any) -> None:
     "overrides",
     multiple=True,
     metavar="NAME=VALUE",
-    callback=numbers,
+    callback=_read_by(numbers),
     help="A number of --weights' network that no tensor holds, such as conv_scale=0.01.",
 )
 @click.option("-o", "--output", "path", type=click.Path(path_type=Path), help="ONNX file to write.")
 @click.option("--opset", type=int, help="ONNX operator set, 18 to 23.  [default: 20]")
-@click.option("--static", metavar="HxW", callback=size, help="Fix the input size.")
+@click.option("--static", metavar="HxW", callback=_read_by(size), help="Fix the input size.")
 @click.option("--fp16", is_flag=True, help="Compute in fp16; input and output stay float32.")
 @click.option("--inline-ops", is_flag=True, help="Write plain ONNX, without custom ops.")
 @click.option("--random-weights", is_flag=True, help="An untrained network, for benchmarks.")
@@ -322,15 +336,18 @@ def export_command(output: Output, path: Path | None, **options: Any) -> None:
 )
 @click.option(
     "--shapes",
-    callback=shapes,
+    callback=_read_by(shapes),
     metavar="MIN,OPT,MAX",
-    help="Input sizes, each HxW.  [default: 16x16,180x320,1080x1920]",
+    default="16x16,180x320,1080x1920",
+    show_default=True,
+    help="Input sizes, each HxW.",
 )
 @click.option(
     "--cc",
     "capabilities",
-    callback=comma_list,
+    callback=_read_by(words),
     metavar="LIST",
+    default="",
     help="Compute capabilities for tensorrt-rtx, such as 8.6,8.9.  [default: all]",
 )
 @click.option("-o", "--output", "path", type=click.Path(path_type=Path), help="Engine to write.")

@@ -182,6 +182,9 @@ def check_error(done: subprocess.CompletedProcess[str], words: str, code: int = 
         (["export", "--model", "nonsense"], None, "nonsense"),
         (["export", "--model", "vapsr", "--scale", "9"], None, "scale 9"),
         (["export", "--model", "vapsr", "--opset", "3"], None, "opset 3"),
+        (["export", "--model", "hat"], None, "no weights of hat x4"),
+        (["export", "--model", "hat-tiny", "--static", "4x40"], None, "at least 5 pixels"),
+        (["export", "--model", "hat-tiny", "--set", "conv_scale=1"], None, "--set"),
         (["build-engine"], None, "no exported ONNX"),
         (["build-engine", "input.onnx"], b"not an onnx", "input.onnx"),
         (["build-engine", "absent.onnx"], None, "absent.onnx"),
@@ -207,12 +210,49 @@ def test_bad_input(
 
 @pytest.mark.parametrize(
     "words",
-    [["run"], ["nonsense"], ["build-engine", "--shapes", "1x1"], ["export", "--static", "x"]],
+    [
+        ["run"],
+        ["nonsense"],
+        ["build-engine", "--shapes", "1x1"],
+        ["export", "--static", "x"],
+        ["export", "--set", "x"],
+    ],
 )
 def test_usage_errors_exit_2(words: list[str], tmp_path: Path) -> None:
     done = srdeploy(tmp_path, *words)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+
+
+def test_a_checkpoint_is_what_its_tensors_say(tmp_path: Path) -> None:
+    weights = str(data.bundled_weights("enlcn-tiny-x4"))
+    for words, says in (
+        (["--scale", "2"], "not a network of scale 2"),
+        (["--model", "han"], "holds enlcn-tiny-x4, not han"),
+        (["--set", "n_feats=3"], "'n_feats' of enlcn cannot be set"),
+    ):
+        check_error(srdeploy(tmp_path, "export", "--weights", weights, *words), says)
+    assert [p.name for p in tmp_path.iterdir() if p.is_file()] == []
+    words = ["export", "--weights", weights, "--model", "enlcn", "--set", "res_scale=0.2"]
+    done = srdeploy(tmp_path, *words, "--json", "x.json", "-o", "x.onnx")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "x.json").read_text())["variant"] == "enlcn-custom-x4"
+
+
+def test_models_tells_what_each_costs(tmp_path: Path) -> None:
+    done = srdeploy(tmp_path, "models", "--json", "models.json")
+    assert done.returncode == 0, done.stderr
+    rows = {r["variant"]: r for r in json.loads((tmp_path / "models.json").read_text())["models"]}
+    assert rows["vapsr-x4"]["macs"] == pytest.approx(19.52e9, rel=1e-3)
+    assert rows["vapsr-s-x4"]["here"] == "bundled"
+    assert rows["hat-l-x2"]["parameters"] == 40_698_863
+    assert rows["han-x4"]["psnr"] == {"Set5": 32.64, "Set14": 28.90, "BSD100": 27.80}
+    for name, row in rows.items():
+        line = next(line for line in done.stdout.splitlines() if line.startswith(name + " "))
+        assert f"{row['parameters']:,}" in line
+        assert (row["here"] or row["get"]) in line
+        assert (row["psnr"] is None) == (row["psnr_source"] is None)
+        assert row["psnr_source"] is None or row["psnr_source"] in done.stdout
 
 
 def test_onnx_of_others_is_refused(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from srdeploy.export.trace import trace
 from srdeploy.export.verify import TOLERANCE, verify
 from srdeploy.models import all_variants
 from srdeploy.models.weights.checkpoint import network_from_arrays
-from srdeploy.models.weights.resolve import load
+from srdeploy.models.weights.resolve import load, random_network
 from srdeploy.runtime.targets import open_target
 from srdeploy.runtime.targets.onnxruntime import float_runner, typed_runner
 from srdeploy.spec import BuildConfig, Manifest, Precision
@@ -159,6 +159,32 @@ def test_without_its_islands_han_overflows_as_pytorch_does() -> None:
     for node in bare.graph.node:
         del node.metadata_props[:]
     assert not np.isfinite(typed_runner(lower(bare, Precision.FP16))(picture())).all()
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16])
+@pytest.mark.parametrize("variant", TINY, ids=lambda v: v.name)
+def test_tensorrt_rtx_builds(variant, precision: Precision) -> None:
+    """Built for every capability that has the kernels; not executed."""
+    _, _, model = tiny(variant.name)
+    target = open_target("tensorrt-rtx")
+    graph = with_pixels(lower(model, precision)).SerializeToString()
+    built = target.build(graph, BuildConfig("", target.name, target.version(), precision))
+    assert len(built.content) > 10_000
+    needs_ampere = variant.name.startswith(("han", "enlcn")) or (
+        variant.name.startswith("hat") and precision is Precision.FP32
+    )
+    assert bool(built.notes) == needs_ampere, built.notes
+    assert "12.0" in built.device
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["han", "enlcn", "hat"])
+def test_full_size_networks_export_and_run(model: str) -> None:
+    """x4 with random weights: traced, checked, compared with PyTorch at 64×64."""
+    network, spec = random_network(model, 4)
+    exported = trace(network, spec)
+    run_passes(exported, ())
+    assert set(verify(exported, network, [(1, 64, 64)])) == {(1, 64, 64)}
 
 
 @pytest.mark.parametrize(

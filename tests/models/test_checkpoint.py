@@ -14,8 +14,10 @@ from safetensors.torch import save_file
 from srdeploy.errors import CheckpointError, FetchError, WeightsMissing
 from srdeploy.models import PublishedWeights, architecture
 from srdeploy.models.vapsr import VapSRConfig
-from srdeploy.models.weights import checkpoint, fetch, resolve
-from srdeploy.models.weights.checkpoint import load_network, read_state
+from srdeploy.models.weights import fetch, resolve
+from srdeploy.models.weights import state as reading
+from srdeploy.models.weights.checkpoint import load_network
+from srdeploy.models.weights.state import read_state
 
 CONFIG = VapSRConfig(4, 8, 2, 8)
 
@@ -191,7 +193,7 @@ def test_a_name_cannot_forge_a_message(tmp_path: Path) -> None:
 
 
 def test_size_limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(checkpoint, "LARGEST_BYTES", 1000)
+    monkeypatch.setattr(reading, "LARGEST_BYTES", 1000)
     (tmp_path / "big.pth").write_bytes(bytes(1001))
     with pytest.raises(CheckpointError, match="GiB"):
         read_state(tmp_path / "big.pth")

@@ -10,6 +10,7 @@ import threading
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from srdeploy.calib.int8 import percentile_observer
 from srdeploy.calib.ranges import collect_ranges
 from srdeploy.errors import BuildError, EngineError, TargetUnavailable
@@ -180,6 +181,28 @@ class TestTensorRtRtx:
         config = config_of(target, Precision.BF16, capabilities=("7.5",))
         with pytest.raises(BuildError, match=r"7\.5 left out: bf16 needs 8\.0"):
             target.build(b"", config)
+
+    def test_what_turing_has_no_kernel_for_leaves_it_out(self) -> None:
+        """Built for the others; asked for by name, it is refused by the node's name."""
+        rng = np.random.default_rng(0)
+        filters = numpy_helper.from_array(rng.random((1, 1, 3, 3, 3), np.float32), "w")
+        nodes = {
+            "volume": [helper.make_node("Conv", ["x", "w"], ["y"], name="volume", pads=[1] * 6)],
+            "product": [helper.make_node("MatMul", ["x", "x"], ["y"], name="product")],
+        }
+        for name, made in nodes.items():
+            graph = helper.make_graph(
+                made,
+                "g",
+                [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 1, 8, 8, 8])],
+                [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+                [filters] if name == "volume" else [],
+            )
+            model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+            target = open_target("tensorrt-rtx")
+            config = config_of(target, Precision.FP32, capabilities=("7.5",))
+            with pytest.raises(BuildError, match=rf"7\.5 left out: the float32 .* {name} needs 8"):
+                target.build(model.SerializeToString(), config)
 
     def test_a_crash_of_the_library_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The child dies as TensorRT does when it aborts; this process lives on."""
