@@ -240,9 +240,14 @@ def fetch_command(output: Output, names: tuple[str, ...]) -> None:
 @click.option("--decay", type=click.IntRange(1), help="Steps over which the rate falls to 0.")
 @click.option("--bf16/--no-bf16", default=None, help="Compute in bfloat16.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.")
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    help="Checkpoint to start from; from scratch without it.",
+)
 @click.option("--quick", is_flag=True, help="A run of minutes, to see that all works.")
 def train_command(output: Output, **options: Any) -> None:
-    """Train a network from scratch; goes on where the same run stopped."""
+    """Train a network; goes on where the same run stopped."""
     from .commands.train import train_model
 
     result = train_model(say=output.say, **options)

@@ -12,8 +12,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from .. import data
+from ..errors import TrainingError
 from ..files import write_bytes
-from ..models import Architecture, candidates
+from ..models import Architecture, Variant, candidates
+from ..models.weights.checkpoint import load_network
 from ..train.data import PatchSampler, find_pictures
 from ..train.depthwise import speed_up
 from ..train.loop import Pair, Recipe, train
@@ -32,10 +34,11 @@ def train_model(
     folder: Path | None,
     quick: bool,
     threads: int | None,
+    weights: Path | None,
     say: Say,
     **recipe_options: Any,
 ) -> dict[str, Any]:
-    """Train the best-named variant of ``model`` from scratch, or go on where it stopped.
+    """Train the best-named variant of ``model``, or go on where the same run stopped.
 
     Args:
         model: Such as ``vapsr-s``.
@@ -45,6 +48,7 @@ def train_model(
         folder: Of the run; None for ``runs/VARIANT``.
         quick: A run of minutes.
         threads: CPU threads; None for all.
+        weights: Checkpoint to start from; None to start from scratch.
         say: Takes progress.
         recipe_options: Fields of :class:`~srdeploy.train.loop.Recipe`; None leaves a default.
 
@@ -63,18 +67,31 @@ def train_model(
         say(f"left out: {line}")
     torch.manual_seed(0)
     network = family.build(variant.config)
+    if weights is not None:
+        network.load_state_dict(_start(weights, variant))
     speed_up(network)
     checkpoint = run / "checkpoint.pth"
     scores = train(network, sampler, recipe, checkpoint, validation_pairs(validation, scale), say)
-    weights = run / f"{variant.name}.safetensors"
+    written = run / f"{variant.name}.safetensors"
     trained = torch.load(checkpoint, map_location="cpu", weights_only=True)["params_ema"]
-    write_bytes(weights, save(_stored(trained, family, half=variant.tiny)))
+    write_bytes(written, save(_stored(trained, family, half=variant.tiny)))
     return {
         "variant": variant.name,
-        "weights": str(weights),
+        "weights": str(written),
         "checkpoint": str(checkpoint),
         "psnr": scores,
     }
+
+
+def _start(weights: Path, variant: Variant) -> dict[str, Tensor]:
+    """The tensors of a checkpoint of this very variant."""
+    started, spec = load_network(weights, weights.name)
+    if spec.variant != variant.name:
+        raise TrainingError(
+            f"{weights} holds {spec.variant}, the training is of {variant.name}",
+            "choose --model and --scale as the checkpoint has them",
+        )
+    return started.state_dict()
 
 
 def _stored(state: Mapping[str, Tensor], family: Architecture, half: bool) -> dict[str, Tensor]:

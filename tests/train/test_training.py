@@ -11,9 +11,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from srdeploy import data
+from srdeploy.commands.train import train_model
 from srdeploy.errors import DatasetError, TrainingError
 from srdeploy.models import architecture
 from srdeploy.models.vapsr import VapSRConfig
+from srdeploy.models.weights.checkpoint import load_network
 from srdeploy.train import loop
 from srdeploy.train.data import PatchSampler, find_pictures
 from srdeploy.train.depthwise import FastDepthwise, speed_up
@@ -193,3 +196,27 @@ def test_training_learns(sampler, tmp_path: Path) -> None:
         network(), sampler, recipe, tmp_path / "c.pth", validation(sampler), lambda _: None
     )
     assert scores["mean"] > untrained + 3
+
+
+def test_a_run_starts_from_a_checkpoint(tmp_path: Path) -> None:
+    """Its EMA after one cautious step is the checkpoint; another network's is refused."""
+    weights = data.bundled_weights("vapsr-tiny-x4")
+    options = {
+        "scale": 4,
+        "folders": [data.weights_folder().parent / "pictures"],
+        "validation": None,
+        "quick": True,
+        "threads": None,
+        "weights": weights,
+        "say": lambda _: None,
+    }
+    done = train_model(
+        "vapsr-tiny", folder=tmp_path / "run", steps=1, batch=1, rate=1e-8, **options
+    )
+    before, _ = load_network(weights, "")
+    after, _ = load_network(Path(done["weights"]), "")
+    for name, tensor in before.state_dict().items():
+        assert torch.allclose(tensor, after.state_dict()[name], atol=1e-3)
+    with pytest.raises(TrainingError, match="holds vapsr-tiny-x4"):
+        train_model("vapsr-s", folder=tmp_path / "other", **options)
+    assert not (tmp_path / "other").exists()
