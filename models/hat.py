@@ -472,6 +472,9 @@ def describe(config: HATConfig) -> ModelSpec:
 
 _PAGE = "https://github.com/XPixelGroup/HAT"
 _QUOTED = "arXiv:2205.04437, as quoted in the README of github.com/ming053l/DRCT"
+_QUALITY_L = PublishedQuality((33.30, 29.47, 28.09), _QUOTED)
+_QUALITY = PublishedQuality((33.04, 29.23, 28.00), _QUOTED)
+_QUALITY_S = PublishedQuality((32.92, 29.15, 27.97), f"the authors' README, {_PAGE}")
 
 
 def _base(scale: int) -> HATConfig:
@@ -505,21 +508,20 @@ def _variant(
     config: HATConfig,
     parameters: int,
     macs: int,
-    psnr: tuple[float, float, float] | None = None,
+    quality: PublishedQuality | None = None,
 ) -> Variant:
-    quality = PublishedQuality(psnr, _QUOTED) if psnr else None
     name = f"{model}-x{config.scale}"
     return Variant(name, config.scale, config, parameters, macs, page=_PAGE, quality=quality)
 
 
 VARIANTS = (
-    _variant("hat-l", _large(4), 40_846_575, 3_044_825_735_040, (33.30, 29.47, 28.09)),
+    _variant("hat-l", _large(4), 40_846_575, 3_044_825_735_040, _QUALITY_L),
     _variant("hat-l", _large(3), 40_883_503, 5_090_869_311_309),
     _variant("hat-l", _large(2), 40_698_863, 11_528_032_452_480),
-    _variant("hat", _base(4), 20_772_507, 1_558_203_756_480, (33.04, 29.23, 28.00)),
+    _variant("hat", _base(4), 20_772_507, 1_558_203_756_480, _QUALITY),
     _variant("hat", _base(3), 20_809_435, 2_584_153_147_953),
     _variant("hat", _base(2), 20_624_795, 5_829_315_088_320),
-    _variant("hat-s", _small(4), 9_621_183, 819_292_140_288),
+    _variant("hat-s", _small(4), 9_621_183, 819_292_140_288, _QUALITY_S),
     _variant("hat-s", _small(3), 9_658_111, 1_338_213_196_907),
     _variant("hat-s", _small(2), 9_473_471, 2_996_820_603_648),
     Variant("hat-tiny-x4", 4, _TINY, 86_167, 8_256_860_928, tiny=True),
