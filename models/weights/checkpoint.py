@@ -72,7 +72,8 @@ def _unknown(state: dict[str, Tensor], path: Path) -> CheckpointError:
             if share > nearest.get(name, (0.0,))[0]:
                 missing, unexpected = sorted(expected - renamed), sorted(renamed - expected)
                 nearest[name] = (share, variant.name, missing, unexpected)
-    ranked = sorted(nearest.values(), reverse=True)[:2]
+    best = sorted(nearest.values(), reverse=True)
+    ranked = [near for near in best[:2] if near is best[0] or near[0] > 0.1]
     told = f"{path} is a checkpoint of a network that srdeploy does not know"
     hint = f"known architectures: {', '.join(architecture_names())}"
     if not ranked:
@@ -80,7 +81,9 @@ def _unknown(state: dict[str, Tensor], path: Path) -> CheckpointError:
             f"{told}: not one tensor name is known; the first is '{shown(next(iter(state)))}'",
             hint,
         )
-    names = ", then ".join(f"{v} with {share:.0%} of its tensor names" for share, v, *_ in ranked)
+    names = ", then ".join(
+        f"{v} with {int(100 * share)} % of its tensor names" for share, v, *_ in ranked
+    )
     _, variant_name, missing, unexpected = ranked[0]
     differs = [
         f"{'lacks' if kind is missing else 'has besides'} {_first(kind)}"
