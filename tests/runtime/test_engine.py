@@ -143,7 +143,9 @@ def test_key_holds_every_option() -> None:
 
 
 def test_spec_json_round_trip() -> None:
-    spec = ModelSpec("a", "b", 4, None, config={"x": [1, 2]}, weights="ünï")
+    spec = ModelSpec(
+        "a", "b", 4, 7, True, 255.0, (0.1, 0.2, 0.3), ("la/*",), config={"x": [1, 2]}, weights="ünï"
+    )
     assert load(ModelSpec, dump(spec)) == spec
 
 

@@ -129,9 +129,9 @@ def test_tiles_start_at_multiples_of_the_window() -> None:
     assert np.array_equal(TorchSession(network, spec, tile=6).upscale(x), whole)
 
 
-@pytest.mark.parametrize(("radius", "tile"), [(None, 64), (3, 0), (3, -1)])
-def test_tiles_that_cannot_be_are_refused(radius: int | None, tile: int) -> None:
-    spec = replace(SPEC, receptive_radius=radius)
+@pytest.mark.parametrize(("whole", "tile"), [(True, 64), (False, 0), (False, -1)])
+def test_tiles_that_cannot_be_are_refused(whole: bool, tile: int) -> None:
+    spec = replace(SPEC, receptive_radius=3, global_operation=whole)
     with pytest.raises(EngineError, match=f"test-x2 cannot run in tiles of {tile}"):
         TorchSession(nn.Upsample(scale_factor=2), spec, tile=tile)
 
