@@ -81,11 +81,30 @@ def read_golden(path: Path) -> Golden:
     return Golden(path.stem, family, network, spec, state, pairs)
 
 
+def _ours(name: str) -> Path:
+    return REPOSITORY / "tests/golden" / f"{name}.safetensors"
+
+
+def _golden(request: pytest.FixtureRequest) -> Golden:
+    if _ours(request.param).exists():
+        return read_golden(_ours(request.param))
+    shared: Path = request.getfixturevalue("shared")
+    return read_golden(shared / "golden" / f"{request.param}.safetensors")
+
+
 @pytest.fixture(scope="session", params=GOLDEN)
 def golden(request: pytest.FixtureRequest) -> Golden:
     """Each golden network; the larger files are not part of the checkout."""
-    ours = REPOSITORY / "tests/golden" / f"{request.param}.safetensors"
-    if ours.exists():
-        return read_golden(ours)
-    shared: Path = request.getfixturevalue("shared")
-    return read_golden(shared / "golden" / f"{request.param}.safetensors")
+    return _golden(request)
+
+
+@pytest.fixture(
+    scope="session",
+    params=[
+        pytest.param(name, marks=[] if _ours(name).exists() else [pytest.mark.slow])
+        for name in GOLDEN
+    ],
+)
+def traced(request: pytest.FixtureRequest) -> Golden:
+    """The same for what traces them, which takes long: the larger ones in the slow run only."""
+    return _golden(request)
