@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from ..spec import ModelSpec
 from . import Architecture, StateDict, Variant, count_indices, size_of
+from .layers.conv import conv3x3
 from .layers.mean_shift import DIV2K_MEAN, MeanShift, value_range_of
 from .layers.upsampler import scale_of_upsampler, upsampler, upsampler_radius
 
@@ -124,7 +125,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         c = config.n_feats
         self.res_scale = config.res_scale
-        self.body = nn.Sequential(_conv(c, c), nn.ReLU(), _conv(c, c))
+        self.body = nn.Sequential(conv3x3(c, c), nn.ReLU(), conv3x3(c, c))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map N×C×H×W to the same shape."""
@@ -143,24 +144,20 @@ class ENLCN(nn.Module):
         self.config = config
         self.sub_mean = MeanShift(config.value_range, -1)
         self.add_mean = MeanShift(config.value_range, +1)
-        self.head = nn.Sequential(_conv(3, c))
+        self.head = nn.Sequential(conv3x3(3, c))
         layers: list[nn.Module] = [NonLocalBlock(config)]
         for i in range(config.n_resblocks):
             layers.append(ResidualBlock(config))
             if i % BLOCKS_BETWEEN == BLOCKS_BETWEEN - 1:
                 layers.append(NonLocalBlock(config))
-        self.body = nn.Sequential(*layers, _conv(c, c))
-        self.tail = nn.Sequential(upsampler(c, config.scale), _conv(c, 3))
+        self.body = nn.Sequential(*layers, conv3x3(c, c))
+        self.tail = nn.Sequential(upsampler(c, config.scale), conv3x3(c, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         """Upscale ``x``."""
         shallow = self.head(self.sub_mean(x * self.config.value_range))
         y: Tensor = self.add_mean(self.tail(self.body(shallow) + shallow))
         return y / self.config.value_range
-
-
-def _conv(inputs: int, outputs: int) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, 3, padding=1)
 
 
 def detect(state: StateDict) -> ENLCNConfig:

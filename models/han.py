@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..spec import ModelSpec
 from . import Architecture, PublishedQuality, StateDict, Variant, count_indices, size_of
 from .layers.channel_gate import channel_gate
+from .layers.conv import conv3x3
 from .layers.global_mean import GlobalMean
 from .layers.mean_shift import DIV2K_MEAN, MeanShift, value_range_of
 from .layers.upsampler import scale_of_upsampler, upsampler, upsampler_radius
@@ -117,23 +118,23 @@ class HAN(nn.Module):
         self.config = config
         self.sub_mean = MeanShift(config.value_range, -1)
         self.add_mean = MeanShift(config.value_range, +1)
-        self.head = nn.Sequential(_conv(3, c))
+        self.head = nn.Sequential(conv3x3(3, c))
         groups = (self._group(config) for _ in range(config.n_resgroups))
-        self.body = nn.Sequential(*groups, _conv(c, c))
+        self.body = nn.Sequential(*groups, conv3x3(c, c))
         self.la = LayerAttention()
         self.csa = ChannelSpatialAttention()
-        self.last_conv = _conv(c * (config.n_resgroups + 1), c)
-        self.last = _conv(2 * c, c)
-        self.tail = nn.Sequential(upsampler(c, config.scale), _conv(c, 3))
+        self.last_conv = conv3x3(c * (config.n_resgroups + 1), c)
+        self.last = conv3x3(2 * c, c)
+        self.tail = nn.Sequential(upsampler(c, config.scale), conv3x3(c, 3))
 
     @staticmethod
     def _group(config: HANConfig) -> Residual:
         c = config.n_feats
         blocks = (
-            Residual(_conv(c, c), nn.ReLU(), _conv(c, c), ChannelAttention(c, config.squeezed))
+            Residual(conv3x3(c, c), nn.ReLU(), conv3x3(c, c), ChannelAttention(c, config.squeezed))
             for _ in range(config.n_resblocks)
         )
-        return Residual(*blocks, _conv(c, c))
+        return Residual(*blocks, conv3x3(c, c))
 
     def forward(self, x: Tensor) -> Tensor:
         """Upscale ``x``."""
@@ -146,10 +147,6 @@ class HAN(nn.Module):
         fused = self.last(torch.cat([self.csa(deep), by_layer], 1)) + shallow
         y: Tensor = self.add_mean(self.tail(fused)) / self.config.value_range
         return y
-
-
-def _conv(inputs: int, outputs: int) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, 3, padding=1)
 
 
 def detect(state: StateDict) -> HANConfig:

@@ -13,6 +13,7 @@ import re
 from torch import nn
 
 from .. import StateDict, count_indices, size_of
+from .conv import conv3x3
 
 SCALES = (2, 3, 4, 8)
 
@@ -36,7 +37,7 @@ def upsampler(channels: int, scale: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for factor in steps(scale):
         layers += [
-            nn.Conv2d(channels, channels * factor**2, 3, padding=1),
+            conv3x3(channels, channels * factor**2),
             nn.PixelShuffle(factor),
         ]
     return nn.Sequential(*layers)
