@@ -94,7 +94,7 @@ class Variant:
         if self.published:
             return f"srdeploy fetch {self.name}"
         if self.page:
-            return f"download from {self.page}, then export --weights FILE"
+            return f"download from {self.page}, then srdeploy export --weights FILE"
         return f"srdeploy train --model {self.model} --scale {self.scale}"
 
 
