@@ -8,7 +8,9 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
 BIN := $(VENV)/bin
-EXTRAS := torch,openvino,tensorrt-rtx,dev
+EXTRAS := torch,openvino,tensorrt-rtx,kernels,dev
+# Two versions of one package, beside the environment: the plugins' tests import each alone.
+BINDINGS := 10:10.16.1.11 11:11.4.0.106
 
 .PHONY: demo test lint setup clean bench
 
@@ -16,7 +18,7 @@ demo: $(VENV)/.ready
 	$(BIN)/python examples/main_job.py demo-out
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
@@ -33,6 +35,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(if $(TORCH_INDEX),$(BIN)/pip install --quiet --constraint constraints.txt --index-url $(TORCH_INDEX) torch)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	for each in $(BINDINGS); do $(BIN)/pip install --quiet --upgrade --no-deps \
+		--target $(VENV)/tensorrt-$${each%%:*} tensorrt-cu13-bindings==$${each#*:} || exit; done
 	touch $@
 
 clean:

@@ -9,6 +9,7 @@
     ├── ExportError              the network could not be written as ONNX, or the ONNX differs
     ├── BuildError               a target refused the graph, the precision or the shape
     │   └── TargetUnavailable    the target's library or hardware is not here
+    ├── PluginError              an argument of a custom op is wrong (a ValueError too)
     ├── EngineError              an engine or its manifest is damaged, foreign or stale
     ├── MediaError               a video or picture cannot be read or written
     ├── DatasetError             a data set or calibration set is empty, damaged or not paired
@@ -80,6 +81,12 @@ class TargetUnavailable(BuildError):
     """The library or hardware that a target needs is not on this machine."""
 
     default_hint = "try another --target"
+
+
+class PluginError(SrDeployError, ValueError):
+    """An argument of a custom op is wrong, found before anything is launched."""
+
+    default_hint = "plugins/oca/README.md and plugins/enla/README.md list what the ops take"
 
 
 class EngineError(SrDeployError):

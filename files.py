@@ -1,14 +1,26 @@
-"""Files: digests, and writing a file whole or not at all."""
+"""Files: digests, writing a file whole or not at all, and where the cache is."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from .errors import OutputError
+
+
+def cache_folder() -> Path:
+    """``SRDEPLOY_CACHE``, or srdeploy's place among the user's caches."""
+    if chosen := os.environ.get("SRDEPLOY_CACHE"):
+        return Path(chosen)
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "srdeploy"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "srdeploy"
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "srdeploy"
 
 
 def digest_file(path: Path) -> str:

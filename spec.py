@@ -101,6 +101,8 @@ class BuildConfig:
         calibration_sha256: Digest of the calibration pixels, for int8.
         float_nodes: Quantisable nodes that were left in ``rest``.
         capabilities: Compute capabilities such as ``8.6``, for ahead-of-time targets.
+        plugins: TensorRT plugins that the engine calls, each with its version,
+            ``srdeploy::oca 1``; none where the bodies of the custom ops were built in.
     """
 
     onnx_sha256: str
@@ -112,6 +114,7 @@ class BuildConfig:
     calibration_sha256: str = ""
     float_nodes: tuple[str, ...] = ()
     capabilities: tuple[str, ...] = ()
+    plugins: tuple[str, ...] = ()
 
     def digest(self) -> str:
         """SHA-256 over all fields, so that no option can be forgotten."""

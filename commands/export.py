@@ -76,12 +76,11 @@ def export(options: ExportOptions, output: Path | None, say: Say) -> ExportResul
             "pip install 'srdeploy[torch]'; without it, run and build-engine start from the"
             " ONNX that comes with srdeploy",
         )
-    import onnx.inliner
-
     from ..export.passes import run_passes
     from ..export.precision import lower
     from ..export.trace import trace
     from ..export.verify import FP16_TOLERANCE, TOLERANCE, default_sizes, verify
+    from ..plugins.onnx_functions import inline_functions
     from ..runtime.model_file import OPSET
     from ..runtime.targets.onnxruntime import typed_runner
 
@@ -90,7 +89,7 @@ def export(options: ExportOptions, output: Path | None, say: Say) -> ExportResul
     model = trace(network, spec, options.opset or OPSET, options.static)
     reports = run_passes(model, options.without)
     if options.inline_ops:
-        model = onnx.inliner.inline_local_functions(model)
+        model = inline_functions(model)
     if options.fp16:
         model = lower(model, Precision.FP16)
     sizes = [(1, *options.static)] if options.static else default_sizes(spec)

@@ -13,6 +13,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from ..errors import ExportError
+from ..plugins.onnx_functions import inline_functions
 
 _COUNTED = ("Conv", "MatMul")
 _INTEGERS = (TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL)
@@ -26,9 +27,13 @@ def macs(model: onnx.ModelProto, height: int, width: int) -> dict[str, int]:
         height: Of the input, in pixels.
         width: Likewise.
 
+    Returns:
+        Node name to count. Those inside a custom op count too, under names of their own.
+
     Raises:
         ExportError: ONNX's shape inference cannot tell the size of an output.
     """
+    model = inline_functions(model)
     shapes = _shapes_at(model, height, width)
     return {
         node.name: _macs(node, shapes)
@@ -46,6 +51,7 @@ def int8_mac_share(model: onnx.ModelProto) -> float:
         ExportError: As :func:`macs`.
     """
     producers = {out: node.op_type for node in model.graph.node for out in node.output}
+    model = inline_functions(model)
     counts = macs(model, 64, 64)
     in_int8 = sum(
         counts[node.name]

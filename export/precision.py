@@ -12,6 +12,7 @@ import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper, version_converter
 
 from ..errors import ExportError
+from ..plugins.onnx_functions import attach_functions
 from ..spec import Precision
 
 KEEP_FP32 = ("srdeploy.keep", "fp32")
@@ -68,7 +69,10 @@ def _with_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     """The model in a newer opset, its nodes' metadata kept (the converter drops it)."""
     if max(o.version for o in model.opset_import if not o.domain) >= opset:
         return model
-    converted = version_converter.convert_version(model, opset)
+    bare = _copy(model)
+    del bare.functions[:]  # the converter leaves them in the old opset
+    converted = version_converter.convert_version(bare, opset)
+    attach_functions(converted)
     pinned = {node.name for node in model.graph.node if kept_in_fp32(node)}
     for node in converted.graph.node:
         if node.name in pinned:

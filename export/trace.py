@@ -17,6 +17,8 @@ from onnxscript.optimizer import fold_constants_ir
 from torch import nn
 
 from ..errors import ExportError
+from ..plugins.onnx_functions import attach_functions
+from ..plugins.onnx_translation import translation_table
 from ..runtime.model_file import OPSET, attach_spec
 from ..spec import ModelSpec
 from .precision import kept_in_fp32, pin_to_fp32
@@ -69,6 +71,7 @@ def trace(
                 input_names=["lr"],
                 output_names=["sr"],
                 dynamic_shapes=None if size else (dims,),
+                custom_translation_table=translation_table(),
                 # its optimiser merges equal tensors, and a network could not be rebuilt
                 optimize=False,
                 verbose=False,
@@ -81,6 +84,7 @@ def trace(
     model = program.model_proto
     _tidy(model)
     _pin(model, spec)
+    attach_functions(model)
     attach_spec(model, spec)
     onnx.checker.check_model(model, full_check=True)
     return model

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..plugins.enla.op import enla
 from ..spec import ModelSpec
 from . import Architecture, StateDict, Variant, count_indices, size_of
 from .layers.conv import conv3x3
@@ -67,11 +68,7 @@ def orthogonal_features(rows: int, columns: int) -> Tensor:
 
 
 class LinearAttention(nn.Module):
-    """ENLA: softmax attention over all pixels in linear time.
-
-    With φ(x) = (exp(Fx - |x|²/2) + ε)/√m, exp(q·k) ≈ φ(q)·φ(k), so that
-    ``Σ exp(q·k)·v / Σ exp(q·k)`` needs only the sums of φ(k)·vᵀ and φ(k) over the pixels.
-    """
+    """ENLA: softmax attention over all pixels in linear time; holds the random projection."""
 
     projection_matrix: Tensor
 
@@ -80,19 +77,12 @@ class LinearAttention(nn.Module):
         projection = orthogonal_features(random_features, channels)
         self.register_buffer("projection_matrix", projection)
 
-    def features(self, x: Tensor) -> Tensor:
-        """φ, N×c×pixels to N×m×pixels."""
-        exponent = self.projection_matrix @ x - x.square().sum(1, keepdim=True) / 2
-        scale = self.projection_matrix.shape[0] ** -0.5
-        features: Tensor = (exponent.exp() + FLOOR) * scale
-        return features
-
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attend: ``q`` and ``k`` N×c×pixels, ``v`` N×C×pixels, to the shape of ``v``."""
-        q, k = self.features(q), self.features(k)
-        context = v @ k.transpose(1, 2)  # N×C×m
-        normaliser = k.sum(2).unsqueeze(1) @ q  # N×1×pixels
-        return (context @ q) / normaliser
+        """Attend: ``q`` and ``k`` N×c×H×W, ``v`` N×C×H×W, to the shape of ``v``."""
+        dtype = v.dtype  # under autocast the norm leaves q and k in float32
+        projection = self.projection_matrix.to(dtype)
+        y: Tensor = enla(q.to(dtype), k.to(dtype), v, projection, FLOOR)
+        return y
 
 
 class NonLocalBlock(nn.Module):
@@ -110,11 +100,10 @@ class NonLocalBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map N×C×H×W to the same shape."""
         q, k = (
-            SHARPNESS * F.normalize(embed(x), dim=1, eps=NORM_EPSILON).flatten(2)
+            SHARPNESS * F.normalize(embed(x), dim=1, eps=NORM_EPSILON)
             for embed in (self.conv_match1, self.conv_match2)
         )
-        attended = self.attn_fn(q, k, self.conv_assembly(x).flatten(2))
-        y: Tensor = attended.reshape(x.shape) * self.res_scale + x
+        y: Tensor = self.attn_fn(q, k, self.conv_assembly(x)) * self.res_scale + x
         return y
 
 
@@ -195,8 +184,8 @@ def describe(config: ENLCNConfig) -> ModelSpec:
         global_operation=True,
         value_range=config.value_range,
         mean=DIV2K_MEAN,
-        # φ and the sums over the pixels, and the norm of the embeddings
-        fp32_nodes=("body.*.attn_fn/*", "body.*/ReduceL2*", "body.*/Clip*"),
+        # the norm of the embeddings; φ and the sums over the pixels are float32 by themselves
+        fp32_nodes=("body.*/ReduceL2*", "body.*/Clip*"),
         config=asdict(config),
     )
 

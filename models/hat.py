@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..plugins.oca.op import oca, relative_rows
 from ..spec import ModelSpec
 from . import Architecture, PublishedQuality, StateDict, Variant, count_indices, size_of
 from .layers.channel_gate import channel_gate
@@ -24,9 +25,7 @@ from .layers.global_mean import GlobalMean
 from .layers.mean_shift import DIV2K_MEAN
 from .layers.upsampler import scale_of_upsampler, upsampler, upsampler_radius
 from .layers.windows import (
-    covered,
     from_windows,
-    overlapping_windows,
     reflect_to_multiple,
     relative_positions,
     roll,
@@ -95,15 +94,15 @@ class HATConfig:
         return self.window // 2 + 1
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None = None) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
     """softmax(qkᵀ/√d + bias + mask)·v over windows.
 
     Args:
-        q: N×windows×heads×tokens×d; ``k`` and ``v`` may have more tokens.
-        k: Keys.
-        v: Values.
-        bias: heads×tokens×keys.
-        mask: windows×1×tokens×keys, or None.
+        q: Queries, N×windows×heads×tokens×d.
+        k: Keys, likewise.
+        v: Values, likewise.
+        bias: heads×tokens×tokens.
+        mask: windows×1×tokens×tokens, or None.
     """
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1) + bias
     if mask is not None:
@@ -159,18 +158,12 @@ class ConvBlock(nn.Module):
 
 
 class Windows(NamedTuple):
-    """What all attentions of one forward pass share."""
+    """What all window attentions of one forward pass share."""
 
     within: Tensor
     """Row of the bias table for each pair of pixels of a window, E²×E²."""
-    around: Tensor
-    """The same for the pixels of a window and of the larger one around it, E²×K²."""
     mask: Tensor
     """Mask of shifted windows, (h·w)×1×E²×E²."""
-    rows: Tensor
-    """Rows of the padded map that the larger windows cover, h·K."""
-    columns: Tensor
-    """The same for columns, w·K."""
 
 
 class PositionBias(nn.Module):
@@ -178,32 +171,17 @@ class PositionBias(nn.Module):
 
     def __init__(self, config: HATConfig, heads: int, key_window: int) -> None:
         super().__init__()
-        self.window, self.heads, self.key_window = config.window, heads, key_window
+        self.window, self.heads, self.overlap = config.window, heads, key_window - config.window
         rows = (config.window + key_window - 1) ** 2
         self.relative_position_bias_table = nn.Parameter(torch.zeros(rows, heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
         self.qkv = nn.Linear(config.embed_dim, 3 * config.embed_dim)
         self.proj = nn.Linear(config.embed_dim, config.embed_dim)
 
-    def bias(self, rows: Tensor) -> Tensor:
-        """Biases of the given table rows, heads×tokens×keys."""
-        flat = self.relative_position_bias_table.index_select(0, rows.flatten())
-        return flat.reshape(*rows.shape, self.heads).permute(2, 0, 1)
-
     def queries_keys_values(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Three maps of the shape of ``x``, N×H×W×C."""
         c, mapped = x.shape[-1], self.qkv(x)
         return mapped[..., :c], mapped[..., c : 2 * c], mapped[..., 2 * c :]
-
-    def split_heads(self, x: Tensor) -> Tensor:
-        """N×windows×tokens×C to N×windows×heads×tokens×d."""
-        n, windows, tokens, c = x.shape
-        return x.reshape(n, windows, tokens, self.heads, c // self.heads).transpose(2, 3)
-
-    def join_heads(self, x: Tensor) -> Tensor:
-        """Undo :meth:`split_heads`."""
-        n, windows, heads, tokens, d = x.shape
-        return x.transpose(2, 3).reshape(n, windows, tokens, heads * d)
 
 
 class WindowAttention(PositionBias):
@@ -219,6 +197,21 @@ class WindowAttention(PositionBias):
         )
         y = self.join_heads(attend(q, k, v, self.bias(rows), mask))
         return from_windows(self.proj(y), self.window, x.shape[1], x.shape[2])
+
+    def bias(self, rows: Tensor) -> Tensor:
+        """Biases of the given table rows, heads×tokens×keys."""
+        flat = self.relative_position_bias_table.index_select(0, rows.flatten())
+        return flat.reshape(*rows.shape, self.heads).permute(2, 0, 1)
+
+    def split_heads(self, x: Tensor) -> Tensor:
+        """N×windows×tokens×C to N×windows×heads×tokens×d."""
+        n, windows, tokens, c = x.shape
+        return x.reshape(n, windows, tokens, self.heads, c // self.heads).transpose(2, 3)
+
+    def join_heads(self, x: Tensor) -> Tensor:
+        """Undo :meth:`split_heads`."""
+        n, windows, heads, tokens, d = x.shape
+        return x.transpose(2, 3).reshape(n, windows, tokens, heads * d)
 
 
 class HybridBlock(nn.Module):
@@ -255,19 +248,11 @@ class OverlapAttention(PositionBias):
         self.norm2 = nn.LayerNorm(config.embed_dim)
         self.mlp = Mlp(config.embed_dim, config.mlp_feat)
 
-    def forward(self, x: Tensor, windows: Windows) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Map N×H×W×C to the same shape."""
-        queries, keys, values = self.queries_keys_values(self.norm1(x))
-        q = self.split_heads(to_windows(queries, self.window))
-        # Pixels outside the picture are zero keys: they take part in the softmax.
-        k, v = (
-            self.split_heads(
-                overlapping_windows(t, windows.rows, windows.columns, self.window, self.key_window)
-            )
-            for t in (keys, values)
-        )
-        y = self.join_heads(attend(q, k, v, self.bias(windows.around)))
-        x = x + self.proj(from_windows(y, self.window, x.shape[1], x.shape[2]))
+        q, k, v = self.queries_keys_values(self.norm1(x))
+        bias = self.relative_position_bias_table.to(q.dtype)
+        x = x + self.proj(oca(q, k, v, bias, self.window, self.overlap, self.heads))
         mixed: Tensor = x + self.mlp(self.norm2(x))
         return mixed
 
@@ -287,7 +272,7 @@ class AttentionBlocks(nn.Module):
         """Map N×H×W×C to the same shape."""
         for block in self.blocks:
             x = block(x, windows)
-        y: Tensor = self.overlap_attn(x, windows)
+        y: Tensor = self.overlap_attn(x)
         return y
 
 
@@ -323,8 +308,7 @@ class HAT(nn.Module):
     """The network: N×3×H×W in [0, 1] to N×3×(sH)×(sW), not clamped, H, W ≥ window/2 + 1."""
 
     rgb_mean: Tensor
-    rows_within: Tensor
-    rows_around: Tensor
+    relative_position_index_SA: Tensor  # noqa: N815 - its name in the checkpoints
 
     def __init__(self, config: HATConfig) -> None:
         super().__init__()
@@ -333,15 +317,11 @@ class HAT(nn.Module):
         mean = torch.tensor(DIV2K_MEAN).view(1, 3, 1, 1)
         self.register_buffer("rgb_mean", mean, persistent=False)
         # Published as buffers, though they follow from the edges of the windows.
-        for published, used, keys in (
-            ("relative_position_index_SA", "rows_within", config.window),
-            ("relative_position_index_OCA", "rows_around", config.key_window),
-        ):
-            rows = relative_positions(config.window, keys)
-            self.register_buffer(published, rows)
-            # Row -k is row len-k: written so, no runtime has to know of negative indices.
-            wrapped = rows % (config.window + keys - 1) ** 2
-            self.register_buffer(used, wrapped, persistent=False)
+        window = config.window
+        self.register_buffer("relative_position_index_SA", relative_positions(window))
+        self.register_buffer(
+            "relative_position_index_OCA", relative_rows(window, config.key_window)
+        )
         self.conv_first = nn.Conv2d(3, c, 3, padding=1)
         self.patch_embed = PatchEmbed(c)
         self.layers = nn.ModuleList(
@@ -367,14 +347,8 @@ class HAT(nn.Module):
     def _body(self, x: Tensor) -> Tensor:
         tokens = self.patch_embed(x.permute(0, 2, 3, 1))
         height, width = x.shape[2:]
-        window, key_window = self.config.window, self.config.key_window
-        windows = Windows(
-            self.rows_within,
-            self.rows_around,
-            shift_mask(height, width, window, x.device).to(x.dtype),
-            covered(height, window, key_window, x.device),
-            covered(width, window, key_window, x.device),
-        )
+        mask = shift_mask(height, width, self.config.window, x.device).to(x.dtype)
+        windows = Windows(self.relative_position_index_SA, mask)
         for group in self.layers:
             tokens = group(tokens, windows)
         normed: Tensor = self.norm(tokens).permute(0, 3, 1, 2)

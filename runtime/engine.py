@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..errors import EngineError
 from ..files import write_files
+from ..plugins import plugin_versions
 from ..spec import Manifest, dump, load
 from .session import Session
 from .targets import open_target
@@ -84,4 +85,22 @@ def open_engine(engine: Path, parallel: int = 1) -> tuple[Session, Manifest]:
             f" here is {target.version()}",
             "build it again on this machine",
         )
+    _check_plugins(engine, manifest)
     return target.open(content, manifest, parallel), manifest
+
+
+def _check_plugins(engine: Path, manifest: Manifest) -> None:
+    """Refuse an engine that calls a plugin which is not here, or is of another version.
+
+    Raises:
+        EngineError: There is one; it is named.
+    """
+    here = plugin_versions()
+    for plugin in manifest.build.plugins:
+        name, _, version = plugin.rpartition(" ")
+        if here.get(name) != version:
+            found = f"has version {here[name]}" if name in here else "has no such plugin"
+            raise EngineError(
+                f"{engine} calls the plugin {name} of version {version}, this srdeploy {found}",
+                "build it again, or use the srdeploy that built it",
+            )

@@ -6,6 +6,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported: kernels run on the CPU
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers have the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 import torch
 from hypothesis import settings

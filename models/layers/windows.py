@@ -1,37 +1,23 @@
 """Cutting a picture into attention windows, and what attention must know of their pixels.
 
-Source: Liu et al., "Swin Transformer", arXiv:2103.14030, sections 3.2 and 3.3; the overlapping
-windows are those of HAT, arXiv:2205.04437. Features are N×H×W×C.
+Source: Liu et al., "Swin Transformer", arXiv:2103.14030, sections 3.2 and 3.3. Features are
+N×H×W×C.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 MASKED = -100.0
 """Added to the logit of a pair of pixels that the shift has brought together."""
 
 
-def relative_positions(queries: int, keys: int) -> Tensor:
-    """Row of the bias table for every query and key, (queries², keys²) int64.
-
-    Queries and keys are the pixels of two squares of these edges, in row order. Where
-    ``keys`` is larger, the published code counts from an offset that makes some rows
-    negative; they mean rows from the table's end, and are part of the checkpoints.
-    """
-
-    def pixels(edge: int) -> Tensor:  # (edge², 2)
-        return torch.cartesian_prod(torch.arange(edge), torch.arange(edge))
-
-    if queries == keys:
-        difference = pixels(queries)[:, None] - pixels(keys)[None]
-        difference = difference + queries - 1
-    else:
-        difference = pixels(keys)[None] - pixels(queries)[:, None]
-        difference = difference + queries - keys + 1
-    return difference[..., 0] * (queries + keys - 1) + difference[..., 1]
+def relative_positions(edge: int) -> Tensor:
+    """Row of the bias table for every two pixels of a window, edge²×edge² int64."""
+    pixels = torch.cartesian_prod(torch.arange(edge), torch.arange(edge))
+    difference = pixels[:, None] - pixels[None] + edge - 1
+    return difference[..., 0] * (2 * edge - 1) + difference[..., 1]
 
 
 def to_windows(x: Tensor, edge: int) -> Tensor:
@@ -46,30 +32,6 @@ def from_windows(x: Tensor, edge: int, height: int, width: int) -> Tensor:
     n, _, _, c = x.shape
     h, w = height // edge, width // edge
     return x.reshape(n, h, w, edge, edge, c).transpose(2, 3).reshape(n, height, width, c)
-
-
-def overlapping_windows(
-    x: Tensor, rows: Tensor, columns: Tensor, edge: int, key_edge: int
-) -> Tensor:
-    """N×(hE)×(wE)×C to N×(h·w)×K²×C: each window with its surroundings, zeros outside.
-
-    Args:
-        x: Features.
-        rows: Rows of the padded map that each row of windows covers, h·K.
-        columns: The same for columns, w·K.
-        edge: Of a window, E.
-        key_edge: Of a window with its surroundings, K.
-    """
-    margin = (key_edge - edge) // 2
-    x = F.pad(x, (0, 0, margin, margin, margin, margin))
-    x = x.index_select(1, rows).index_select(2, columns)
-    return to_windows(x, key_edge)
-
-
-def covered(length: int, edge: int, key_edge: int, device: torch.device) -> Tensor:
-    """Indices that windows of ``key_edge`` at every ``edge`` cover, one window after another."""
-    starts = torch.arange(length // edge, device=device) * edge
-    return (starts[:, None] + torch.arange(key_edge, device=device)).reshape(-1)
 
 
 def roll(x: Tensor, by: int) -> Tensor:

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 from ...errors import FetchError
-from ...files import digest_file
+from ...files import cache_folder, digest_file
 from .. import PublishedWeights
 
 BLOCK = 1 << 18
 TIMEOUT_SECONDS = 30
 LARGEST_BYTES = 1 << 30
-
-
-def cache_folder() -> Path:
-    """``SRDEPLOY_CACHE``, or srdeploy's place among the user's caches."""
-    if chosen := os.environ.get("SRDEPLOY_CACHE"):
-        return Path(chosen)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "srdeploy"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "srdeploy"
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "srdeploy"
 
 
 def cached(weights: PublishedWeights) -> Path | None:

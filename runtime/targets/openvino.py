@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx.inliner
 import openvino as ov
 
 from ...errors import BuildError, EngineError
+from ...plugins.onnx_functions import inline_functions
 from ...spec import BuildConfig, Manifest, Precision
 from ..session import Frames, Session
 from . import BuiltEngine, Target
@@ -151,7 +151,7 @@ class OpenVinoTarget(Target):
     def build(self, graph: bytes, config: BuildConfig) -> BuiltEngine:
         try:
             model = onnx.load_model_from_string(graph)
-            content = onnx.inliner.inline_local_functions(model).SerializeToString()
+            content = inline_functions(model).SerializeToString()
             core = ov.Core()
             static = core.read_model(content)
             static.reshape([1, *config.shapes.minimum, 3])

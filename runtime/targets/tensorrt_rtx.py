@@ -13,6 +13,8 @@ import onnx
 import tensorrt_rtx as trt
 
 from ...errors import BuildError, TargetUnavailable
+from ...plugins import NAMESPACE
+from ...plugins.onnx_functions import inline_functions
 from ...spec import BuildConfig, Manifest, Precision, ShapeRange
 from ..session import Session
 from . import BuiltEngine, Target
@@ -69,7 +71,7 @@ def _not_for_turing(graph: bytes) -> str:
     Found by asking the builder: "FP32 GEMM is not supported", "FP32 3D convolution is not
     supported". Both come with attention, and with what is kept in float32 of it.
     """
-    model = onnx.load_model_from_string(graph)
+    model = inline_functions(onnx.load_model_from_string(graph))
     inferred = onnx.shape_inference.infer_shapes(model).graph
     floats = {
         value.name
@@ -106,6 +108,7 @@ class _Log(trt.ILogger):  # type: ignore[misc]
 def _build(graph: bytes, capabilities: tuple[str, ...], shapes: ShapeRange) -> bytes:
     """Parse and build in this process; raises RuntimeError with the library's words."""
     log = _Log()
+    _refuse_plugins()
     builder = trt.Builder(log)
     network = builder.create_network(0)  # TensorRT-RTX is strongly typed always
     parser = trt.OnnxParser(network, log)
@@ -127,6 +130,13 @@ def _build(graph: bytes, capabilities: tuple[str, ...], shapes: ShapeRange) -> b
     if engine is None:
         raise RuntimeError("; ".join(log.errors) or "the builder gave no reason")
     return bytes(engine)
+
+
+def _refuse_plugins() -> None:
+    """Its parser aborts the process on a node for which a plugin is registered."""
+    creators = trt.get_plugin_registry().all_creators_recursive
+    if ours := [c.name for c in creators if c.plugin_namespace == NAMESPACE]:
+        raise RuntimeError(f"plugins are registered with it, which it cannot use: {ours}")
 
 
 def _child(

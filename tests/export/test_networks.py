@@ -20,6 +20,7 @@ from srdeploy.export.verify import TOLERANCE, verify
 from srdeploy.models import all_variants
 from srdeploy.models.weights.checkpoint import network_from_arrays
 from srdeploy.models.weights.resolve import load, random_network
+from srdeploy.plugins.onnx_functions import inline_functions
 from srdeploy.runtime.targets import open_target
 from srdeploy.runtime.targets.onnxruntime import float_runner, typed_runner
 from srdeploy.spec import BuildConfig, Manifest, Precision
@@ -89,6 +90,22 @@ def test_the_network_comes_back_from_the_file(traced, exported) -> None:
     lr, _ = traced.pairs[0]
     with torch.inference_mode():
         assert torch.equal(network(lr), traced.network(lr))
+
+
+CUSTOM = {"hat": "oca", "enlcn": "enla"}
+ATTENTIONS = {"OverlapAttention", "LinearAttention"}
+
+
+def test_each_attention_is_one_node(traced, exported) -> None:
+    """As many custom nodes as the network has attentions, named after them; none inlined."""
+    kinds = [node.op_type for node in exported.graph.node if node.domain]
+    modules = [m for m in traced.network.modules() if type(m).__name__ in ATTENTIONS]
+    assert kinds == [CUSTOM.get(traced.family.name)] * len(modules)
+    plain = inline_functions(exported)
+    assert not plain.functions
+    assert not [node for node in plain.graph.node if node.domain]
+    lr, _ = traced.pairs[0]
+    assert np.abs(float_runner(plain)(lr.numpy()) - float_runner(exported)(lr.numpy())).max() < 1e-5
 
 
 def test_below_the_least_size_is_an_error(traced) -> None:
@@ -189,12 +206,15 @@ def test_full_size_networks_export_and_run(model: str) -> None:
     ("name", "kinds"),
     [
         ("han-tiny-x4", {"MatMul", "Softmax", "ReduceMax", "Sub"}),
-        ("enlcn-tiny-x4", {"MatMul", "Exp", "ReduceSum", "Div"}),
+        ("enlcn-tiny-x4", {"ReduceL2", "Clip"}),
         ("hat-tiny-x4", {"Softmax"}),
     ],
 )
 def test_what_stays_in_fp32(name: str, kinds: set[str]) -> None:
-    """The layer attention, φ and its sums, and the softmax; the convolutions do not."""
+    """The layer attention, the norms and the softmax; the convolutions do not.
+
+    What the custom ops keep by themselves is tested in tests/plugins/test_onnx.py.
+    """
     _, spec, model = tiny(name)
     kept = {node.op_type for node in model.graph.node if kept_in_fp32(node)}
     assert kinds <= kept

@@ -55,6 +55,27 @@ def test_another_version_of_the_library(engine: Path) -> None:
         open_engine(engine)
 
 
+@pytest.mark.parametrize(
+    ("plugin", "reason"),
+    [
+        ("srdeploy::oca 2", "srdeploy::oca of version 2, this srdeploy has version 1"),
+        ("srdeploy::gone 1", "srdeploy::gone of version 1, this srdeploy has no such plugin"),
+        ("nonsense", "no such plugin"),
+    ],
+)
+def test_an_engine_that_calls_another_plugin(engine: Path, plugin: str, reason: str) -> None:
+    path = manifest_path(engine)
+    manifest = json.loads(path.read_text())
+    manifest["build"]["plugins"] = ["srdeploy::enla_apply 1", "srdeploy::oca 1"]
+    path.write_text(json.dumps(manifest))
+    session, _ = open_engine(engine)
+    session.close()
+    manifest["build"]["plugins"] += [plugin]
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(EngineError, match=reason):
+        open_engine(engine)
+
+
 def change(document: dict, path: str, value: object) -> str:
     *parents, last = path.split(".")
     inner = document
@@ -136,6 +157,7 @@ def test_key_holds_every_option() -> None:
         "calibration_sha256": "c",
         "float_nodes": ("n",),
         "capabilities": ("8.6",),
+        "plugins": ("srdeploy::oca 1",),
     }
     assert set(other) == {f.name for f in dataclasses.fields(BuildConfig)}
     digests = {dataclasses.replace(base, **{k: v}).digest() for k, v in other.items()}

@@ -1,0 +1,359 @@
+"""The OCA and ENLA kernels on an NVIDIA GPU: right, fast, and small, against plain PyTorch.
+
+    python -m srdeploy.bench.gpu_plugins [--json FILE] [--rounds N] [--sweep]
+
+Four parts, all in one run: the error against float64 beside that of plain PyTorch; the time of
+one attention of HAT, HAT-S and ENLCN at 320×180 and 640×360 in fp16 against (a) PyTorch as the
+papers write it, (b) torch.compile of that, (c) unfold and scaled_dot_product_attention, all
+alternating; the fraction of the roofline, whose two ceilings are measured first; and the memory
+that each takes beyond its output. ``--sweep`` times other block sizes as well. Where pycuda is
+installed, the kernels compiled ahead of time run through it too.
+
+Without a GPU, ``TRITON_INTERPRET=1`` makes it a dry run on the CPU with small maps, which shows
+that the script is whole and that the kernels are right; its times mean nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from ..plugins.arguments import KERNEL_DTYPES
+from ..plugins.enla import contract as enla_contract
+from ..plugins.enla import launch as enla_launch
+from ..plugins.oca import contract as oca_contract
+from ..plugins.oca import kernel as oca_kernel
+from ..plugins.oca import launch as oca_launch
+from .paper_ops import enla_written, oca_sdpa, oca_unfolded
+from .plugin_cases import ENLA, OCA, EnlaCase, OcaCase, error, rounded
+
+Contender = Callable[..., Tensor]
+Case = OcaCase | EnlaCase
+
+# one attention of the published networks; HAT pads its maps to whole windows
+ALL: list[Case] = [*OCA, *ENLA]
+SPEED: list[Case] = [
+    OcaCase("HAT 320×180", (1, 192, 320), 30, 6, 16, 8),
+    OcaCase("HAT 640×360", (1, 368, 640), 30, 6, 16, 8),
+    OcaCase("HAT-S 320×180", (1, 192, 320), 24, 6, 16, 8),
+    OcaCase("HAT-S 640×360", (1, 368, 640), 24, 6, 16, 8),
+    EnlaCase("ENLCN 320×180", 1, (180, 320), 64, 256, 128),
+    EnlaCase("ENLCN 640×360", 1, (360, 640), 64, 256, 128),
+]
+DRY_SPEED: list[Case] = [
+    OcaCase("small HAT", (1, 16, 32), 30, 1, 16, 8),
+    EnlaCase("small ENLCN", 1, (24, 32), 16, 32, 32),
+]
+
+
+def oca(*arguments: Any) -> Tensor:
+    """The kernel, with what the torch op checks first."""
+    q, k, v, bias, window, overlap, heads = arguments
+    shapes = {"q": q.shape, "k": k.shape, "v": v.shape}
+    shape = oca_contract.check(shapes, bias.shape, window, overlap, heads)
+    return oca_launch.launch(q, k, v, bias, shape)
+
+
+def enla(*arguments: Any) -> Tensor:
+    """The kernels likewise."""
+    q, k, v, projection, eps = arguments
+    shape = enla_contract.check(q.shape, k.shape, v.shape, projection.shape, eps)
+    return enla_launch.launch(q, k, v, projection, eps, shape)
+
+
+class Machine:
+    """Where it runs: a GPU, or the interpreter on a CPU."""
+
+    def __init__(self) -> None:
+        self.dry = not torch.cuda.is_available()
+        if self.dry and not triton.knobs.runtime.interpret:
+            raise SystemExit("error: no NVIDIA GPU\nhint: TRITON_INTERPRET=1 makes a dry run")
+        self.device = "cpu" if self.dry else "cuda"
+
+    def facts(self) -> dict[str, Any]:
+        """What a reader needs to believe the numbers."""
+        facts = {
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "torch": torch.__version__,
+            "triton": triton.__version__,
+            "dry_run": self.dry,
+        }
+        if self.dry:
+            return facts
+        query = "name,driver_version,clocks.sm,clocks.mem,clocks.max.sm,power.limit"
+        command = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"]
+        told = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        capability = "{}.{}".format(*torch.cuda.get_device_capability())
+        device = torch.cuda.get_device_name()
+        return facts | {"device": device, "capability": capability, query: told.strip()}
+
+    def milliseconds(self, run: Callable[[], object], repeats: int) -> float:
+        """Time of one call, the calls back to back."""
+        if self.dry:
+            started = time.perf_counter()
+            run()
+            return (time.perf_counter() - started) * 1e3
+        begin = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        begin.record()
+        for _ in range(repeats):
+            run()
+        end.record()
+        end.synchronize()
+        return float(begin.elapsed_time(end)) / repeats
+
+    def extra_bytes(self, run: Callable[[], Tensor]) -> int | None:
+        """Device memory that a call takes beyond its inputs and its output."""
+        if self.dry:
+            return None
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        out = run()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before - out.nbytes
+
+
+def ceilings(machine: Machine) -> dict[str, float]:
+    """Bytes/s of a device copy, FLOP/s of large fp16 and TF32 products, all measured here."""
+    size, edge = (1 << 20, 256) if machine.dry else (1 << 30, 8192)
+    source = torch.empty(size, dtype=torch.uint8, device=machine.device)
+    target = torch.empty_like(source)
+    found = {}
+
+    def best(run: Callable[[], object]) -> float:
+        run()
+        return min(machine.milliseconds(run, 10) for _ in range(5)) / 1e3
+
+    found["bytes_per_s"] = 2 * size / best(lambda: target.copy_(source))
+    for name, dtype in (("fp16_flops", torch.float16), ("tf32_flops", torch.float32)):
+        a, b = (torch.randn(edge, edge, device=machine.device).to(dtype) for _ in range(2))
+        with tf32():
+            found[name] = 2 * edge**3 / best(lambda: a @ b)  # noqa: B023
+    return found
+
+
+@contextmanager
+def tf32() -> Iterator[None]:
+    """float32 products in TF32, as the ENLA kernels compute them."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def correctness(machine: Machine) -> list[dict[str, Any]]:
+    """Error of kernel and plain PyTorch against float64, every case and type."""
+    rows = []
+    for case in ALL:
+        ours, plain = (oca, oca_unfolded) if isinstance(case, OcaCase) else (enla, enla_written)
+        for dtype in KERNEL_DTYPES:
+            arguments = rounded(case.arguments(), getattr(torch, dtype), machine.device)
+            exact = plain(*rounded(arguments, torch.float64, machine.device))
+            got, theirs = error(ours(*arguments), exact), error(plain(*arguments), exact)
+            rows.append(
+                {"case": case.name, "dtype": dtype, "error": got, "plain_error": theirs}
+                | {"within_twice": got <= 2 * theirs}
+            )
+    return rows
+
+
+def floor(case: Case, limits: dict[str, float]) -> dict[str, float]:
+    """Bytes, FLOPs, and the least time that the measured ceilings allow, in fp16."""
+    arguments = case.arguments()
+    tensors = [t for t in arguments if isinstance(t, Tensor)]
+    output = arguments[0].numel() if isinstance(case, OcaCase) else arguments[2].numel()
+    moved = 2 * (sum(t.numel() for t in tensors) + output)
+    if isinstance(case, OcaCase):
+        q, k, v, bias, *numbers = arguments
+        shapes = {"q": q.shape, "k": k.shape, "v": v.shape}
+        flops = {"fp16_flops": 2 * oca_contract.check(shapes, bias.shape, *numbers).macs}
+    else:
+        of_q, of_k, of_v, of_f = (t.shape for t in tensors)
+        shape = enla_contract.check(of_q, of_k, of_v, of_f, arguments[4])
+        half = shape.batch * shape.pixels * shape.features
+        flops = {
+            "fp16_flops": 4 * half * shape.embedded,
+            "tf32_flops": 2 * half * (2 * shape.channels + 1),
+        }
+    seconds = max(moved / limits["bytes_per_s"], sum(n / limits[k] for k, n in flops.items()))
+    return {"bytes": moved, "flops": sum(flops.values()), "floor_ms": seconds * 1e3}
+
+
+def contenders(case: Case, machine: Machine) -> dict[str, Contender]:
+    """Ours first."""
+    backend = "eager" if machine.dry else "inductor"
+    is_oca = isinstance(case, OcaCase)
+    written: Contender = oca_unfolded if is_oca else enla_written
+    compiled: Contender = torch.compile(written, backend=backend, dynamic=False)
+    found: dict[str, Contender] = {"ours": oca if is_oca else enla, "eager": written}
+    return found | {"compile": compiled} | ({"sdpa": oca_sdpa} if is_oca else {})
+
+
+def speed(machine: Machine, limits: dict[str, float], rounds: int) -> list[dict[str, Any]]:
+    """Milliseconds of each contender, alternating, medians; ratios round by round."""
+    rows = []
+    for case in DRY_SPEED if machine.dry else SPEED:
+        arguments = rounded(case.arguments(), torch.float16, machine.device)
+        runs: dict[str, Callable[[], Tensor]] = {}
+        row: dict[str, Any] = {"case": case.name, **floor(case, limits), "failed": {}}
+        for name, contender in contenders(case, machine).items():
+            runs[name] = lambda f=contender, a=arguments: f(*a)  # type: ignore[misc]
+            try:
+                runs[name]()  # compiles
+            except Exception as exc:  # out of memory, or a compiler that is not here
+                row["failed"][name] = str(exc).splitlines()[0]
+                del runs[name]
+        times: dict[str, list[float]] = {name: [] for name in runs}
+        for _ in range(rounds):
+            for name, run in runs.items():
+                times[name].append(machine.milliseconds(run, 20))
+        row["ms"] = {name: statistics.median(t) for name, t in times.items()}
+        row["extra_bytes"] = {name: machine.extra_bytes(run) for name, run in runs.items()}
+        row["of_roofline"] = row["floor_ms"] / row["ms"]["ours"]
+        rivals = [t for name, t in times.items() if name != "ours"]
+        ratios = sorted(min(r) / ours for ours, *r in zip(times["ours"], *rivals, strict=True))
+        row["times_faster"] = {
+            "median": statistics.median(ratios),
+            "range": [ratios[0], ratios[-1]],
+        }
+        rows.append(row)
+    return rows
+
+
+def memory(machine: Machine) -> dict[str, Any]:
+    """Bytes beyond the output: OCA by overlap, ENLA by pixels."""
+    by_overlap: dict[int, int | None] = {}
+    by_pixels: dict[int, int | None] = {}
+    for overlap in (0, 4, 8, 16):
+        map_size, heads = ((1, 32, 32), 1) if machine.dry else ((1, 368, 640), 6)
+        attention = OcaCase("", map_size, 30, heads, 16, overlap)
+        arguments = rounded(attention.arguments(), torch.float16, machine.device)
+        by_overlap[overlap] = machine.extra_bytes(lambda: oca(*arguments))  # noqa: B023
+    for height, width in ((512, 512), (1024, 512), (1024, 1024), (2048, 1024)):
+        size = (height // 32, width // 32) if machine.dry else (height, width)
+        linear = EnlaCase("", 1, size, 64, 64, 128)
+        arguments = rounded(linear.arguments(), torch.float16, machine.device)
+        by_pixels[size[0] * size[1]] = machine.extra_bytes(lambda: enla(*arguments))  # noqa: B023
+    return {"oca_extra_bytes_by_overlap": by_overlap, "enla_extra_bytes_by_pixels": by_pixels}
+
+
+def through_pycuda(machine: Machine) -> list[dict[str, Any]] | str:
+    """The kernels compiled ahead of time, numpy in and out, against the torch ops."""
+    if machine.dry:
+        return "needs a GPU"
+    try:
+        from ..runtime.cuda import CudaLauncher
+    except ImportError as exc:
+        return f"not run: {exc}"
+    from ..plugins.enla import arrays as enla_arrays
+    from ..plugins.oca import arrays as oca_arrays
+
+    rows = []
+    with CudaLauncher() as gpu:
+        for case in ALL:
+            arguments = rounded(case.arguments(), torch.float16)
+            packed: list[Any] = [a.numpy() if isinstance(a, Tensor) else a for a in arguments]
+            is_oca = isinstance(case, OcaCase)
+            plain = oca_unfolded if is_oca else enla_written
+            exact = plain(*rounded(arguments, torch.float64))
+            array = (oca_arrays.oca if is_oca else enla_arrays.enla)(gpu, *packed)
+            got = torch.from_numpy(array)
+            theirs = error(plain(*rounded(arguments, torch.float16, "cuda")).cpu(), exact)
+            rows.append({"case": case.name, "error": error(got, exact), "plain_error": theirs})
+    return rows
+
+
+def sweep(machine: Machine) -> list[dict[str, Any]]:
+    """Other block sizes of the OCA kernel for HAT at 320×180, the fastest first."""
+    case = (DRY_SPEED if machine.dry else SPEED)[0]
+    q, k, v, bias, *numbers = rounded(case.arguments(), torch.float16, machine.device)
+    shapes = {"q": q.shape, "k": k.shape, "v": v.shape}
+    shape = oca_contract.check(shapes, bias.shape, *numbers)
+    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    windows = shape.windows_down * shape.windows_across
+    rows = []
+    for queries in (64, 128, 256):
+        for keys in (32, 64, 128):
+            for warps in (4, 8):
+                for stages in (1, 2, 3):
+                    blocks = {"BLOCK_Q": queries, "BLOCK_K": keys}
+                    constants = oca_kernel.constants(shape, "float16") | blocks
+                    grid = (windows * shape.heads * -(-(shape.window**2) // queries), shape.batch)
+                    sizes = (shape.height, shape.width, q.stride(2))
+
+                    def run() -> None:
+                        oca_kernel.oca_kernel[grid](  # noqa: B023
+                            q,
+                            k,
+                            v,
+                            bias,
+                            *sizes,  # noqa: B023
+                            out,
+                            **constants,  # noqa: B023
+                            num_warps=warps,  # noqa: B023
+                            num_stages=stages,  # noqa: B023
+                        )
+
+                    try:
+                        run()
+                        ms: float | None = machine.milliseconds(run, 20)
+                    except Exception:  # too many registers or too much shared memory
+                        ms = None
+                    rows.append({**blocks, "warps": warps, "stages": stages, "ms": ms})
+                    if machine.dry:
+                        return rows
+    return sorted(rows, key=lambda row: row["ms"] or float("inf"))
+
+
+def main() -> None:
+    """Run all parts, print a short table, write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, default=Path("gpu_plugins.json"))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--sweep", action="store_true")
+    options = parser.parse_args()
+    machine = Machine()
+    found: dict[str, Any] = {"machine": machine.facts(), "ceilings": ceilings(machine)}
+    with torch.inference_mode():
+        found["correctness"] = correctness(machine)
+        found["speed"] = speed(machine, found["ceilings"], options.rounds)
+        found["memory"] = memory(machine)
+        found["pycuda"] = through_pycuda(machine)
+        if options.sweep:
+            found["sweep"] = sweep(machine)
+    partial = options.json.with_name(options.json.name + ".partial")
+    partial.write_text(json.dumps(found, indent=1))
+    partial.replace(options.json)
+    wrong = [row for row in found["correctness"] if not row["within_twice"]]
+    print(json.dumps(found["machine"]))
+    print(f"correct: {len(found['correctness']) - len(wrong)} of {len(found['correctness'])}")
+    for row in wrong:
+        print(f"  beyond twice plain PyTorch: {row}")
+    if machine.dry:
+        print("a dry run: its times mean nothing")
+    for row in [] if machine.dry else found["speed"]:
+        times = ", ".join(f"{name} {ms:.3f} ms" for name, ms in row["ms"].items())
+        print(
+            f"{row['case']}: {times}; {row['times_faster']['median']:.2f} times the best other,"
+            f" {row['of_roofline']:.0%} of the roofline"
+        )
+    print(f"written: {options.json}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""Compiles the kernels for every GPU; run by test_compile.py where Triton does not interpret."""
+
+import json
+import sys
+from dataclasses import asdict
+
+from srdeploy.plugins.compile import CAPABILITIES, compile_kernel
+from srdeploy.plugins.enla import kernel as enla
+from srdeploy.plugins.enla.contract import EnlaShape
+from srdeploy.plugins.oca import kernel as oca
+from srdeploy.plugins.oca.contract import OcaShape
+
+attention = OcaShape(1, 64, 64, 60, 16, 8, 2)
+linear = EnlaShape(1, 16, 16, 4096, 32)
+made = []
+for capability in CAPABILITIES:
+    for dtype in sys.argv[1:]:
+        for source in (
+            oca.source(attention, dtype),
+            enla.context_source(linear, 1e-4, dtype),
+            enla.apply_source(linear, 1e-4, dtype),
+        ):
+            kernel = asdict(compile_kernel(source, capability))
+            kernel["cubin"] = kernel["cubin"].hex()
+            made.append(kernel | {"dtype": dtype, "arguments": list(source.arguments.values())})
+json.dump(made, sys.stdout)
