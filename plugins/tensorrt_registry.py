@@ -8,13 +8,11 @@ into that registry before it parses.
 from __future__ import annotations
 
 import importlib
-from functools import partial
 
 import tensorrt as trt
 
 from ..errors import PluginError
 from . import VERSION, op_names, plugin_versions
-from .compile import compile_kernel
 
 TENSORRT_PLUGIN_VERSION = "1"
 """What tensorrt.plugin writes on every plugin; it cannot be chosen."""
@@ -53,11 +51,10 @@ def register_plugins(capability: str) -> dict[str, str]:
             "build for one GPU in each process",
         )
     if capability not in _registered:
-        compile_here = partial(compile_kernel, capability=capability)
         modules = (
             importlib.import_module(f"{__package__}.{name}.tensorrt_plugin") for name in op_names()
         )
         for module in modules:
-            module.register(compile_here)
+            module.register(capability)
         _registered.add(capability)
     return plugin_versions()

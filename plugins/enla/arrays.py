@@ -30,12 +30,12 @@ def enla(gpu: Launcher, q: Array, k: Array, v: Array, projection: Array, eps: fl
     shape = check(q.shape, k.shape, v.shape, projection.shape, eps)
     check_for_kernels(shape)
     first = compile_kernel(kernel.context_source(shape, eps, dtype), gpu.capability)
-    second = compile_kernel(kernel.apply_source(shape, eps, dtype), gpu.capability)
+    second = compile_kernel(kernel.apply_source(shape, eps, dtype, gpu.capability), gpu.capability)
     rows, features = shape.channels + 1, shape.features
     sums = np.empty((shape.batch, kernel.chunks(shape), rows, features), np.float32)
     gpu.run(first, kernel.context_grid(shape), (k, v, projection, shape.pixels, sums), (sums,))
     context = sums.sum(1)
     out = np.empty(v.shape, v.dtype)
     arguments = (q, projection, context, shape.pixels, out)
-    gpu.run(second, kernel.apply_grid(shape, dtype), arguments, (out,))
+    gpu.run(second, kernel.apply_grid(shape, dtype, gpu.capability), arguments, (out,))
     return out

@@ -206,14 +206,16 @@ def context_constants(shape: EnlaShape, eps: float) -> dict[str, int | float]:
     return _constants(shape, eps) | {"CHUNK": CHUNK_PIXELS, "BLOCK_P": 32}
 
 
-def apply_constants(shape: EnlaShape, eps: float, dtype: str) -> dict[str, int | float]:
+def apply_constants(
+    shape: EnlaShape, eps: float, dtype: str, capability: str
+) -> dict[str, int | float]:
     """Compile-time arguments of the second kernel for maps of a type (numpy's name)."""
-    return _constants(shape, eps) | {"BLOCK_P": apply_pixels(dtype)}
+    return _constants(shape, eps) | {"BLOCK_P": apply_pixels(dtype, capability)}
 
 
-def apply_pixels(dtype: str) -> int:
-    """Pixels of a program of the second kernel."""
-    return 32 if dtype == "float32" else 64
+def apply_pixels(dtype: str, capability: str) -> int:
+    """Pixels of a program of the second kernel; fewer where the operands take more room."""
+    return 32 if dtype == "float32" or capability == "7.5" else 64
 
 
 def _constants(shape: EnlaShape, eps: float) -> dict[str, int | float]:
@@ -253,9 +255,10 @@ def context_grid(shape: EnlaShape) -> tuple[int, int]:
     return chunks(shape) * context_programs(shape), shape.batch
 
 
-def apply_grid(shape: EnlaShape, dtype: str) -> tuple[int, int]:
+def apply_grid(shape: EnlaShape, dtype: str, capability: str) -> tuple[int, int]:
     """Programs along both axes of the second launch."""
-    return math.ceil(shape.pixels / apply_pixels(dtype)) * apply_programs(shape), shape.batch
+    blocks = math.ceil(shape.pixels / apply_pixels(dtype, capability))
+    return blocks * apply_programs(shape), shape.batch
 
 
 def context_source(shape: EnlaShape, eps: float, dtype: str) -> KernelSource:
@@ -267,10 +270,10 @@ def context_source(shape: EnlaShape, eps: float, dtype: str) -> KernelSource:
     return KernelSource(enla_context_kernel, arguments, constants, WARPS, CONTEXT_STAGES)
 
 
-def apply_source(shape: EnlaShape, eps: float, dtype: str) -> KernelSource:
-    """The second kernel likewise."""
+def apply_source(shape: EnlaShape, eps: float, dtype: str, capability: str) -> KernelSource:
+    """The second kernel likewise, for a compute capability."""
     pointer = f"*{TRITON_TYPES[dtype]}"
     arguments = {"q": pointer, "projection": pointer, "context": "*fp32"}
     arguments |= {"pixels": "i32", "out": pointer}
-    constants = apply_constants(shape, eps, dtype)
+    constants = apply_constants(shape, eps, dtype, capability)
     return KernelSource(enla_apply_kernel, arguments, constants, WARPS, APPLY_STAGES)

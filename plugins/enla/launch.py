@@ -24,6 +24,7 @@ def launch(
     check_for_kernels(shape)
     q, k, v, projection = (t.contiguous() for t in (q, k, v, projection))
     dtype = str(q.dtype).removeprefix("torch.")
+    capability = "{}.{}".format(*torch.cuda.get_device_capability(q.device)) if q.is_cuda else ""
     sums = q.new_empty(
         (shape.batch, kernel.chunks(shape), shape.channels + 1, shape.features),
         dtype=torch.float32,
@@ -39,13 +40,13 @@ def launch(
         num_stages=kernel.CONTEXT_STAGES,
     )
     out = torch.empty_like(v)
-    kernel.enla_apply_kernel[kernel.apply_grid(shape, dtype)](
+    kernel.enla_apply_kernel[kernel.apply_grid(shape, dtype, capability)](
         q,
         projection,
         sums.sum(1),
         shape.pixels,
         out,
-        **kernel.apply_constants(shape, eps, dtype),
+        **kernel.apply_constants(shape, eps, dtype, capability),
         num_warps=kernel.WARPS,
         num_stages=kernel.APPLY_STAGES,
     )

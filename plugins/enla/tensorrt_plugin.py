@@ -2,15 +2,13 @@
 
 # No "from __future__ import annotations": tensorrt.plugin reads the annotations as types.
 
-from collections.abc import Callable
 from typing import TypeAlias
 
 import tensorrt as trt
 import tensorrt.plugin as trtp
 
 from .. import NAMESPACE
-from ..compile import KernelSource
-from ..compiled import CompiledKernel
+from ..compile import compile_kernel
 from ..tensorrt_launch import (
     Kernel,
     constant,
@@ -34,11 +32,11 @@ CONTEXT, APPLY = (f"{NAMESPACE}::{name}" for name in PLUGINS)
 _Desc: TypeAlias = trtp.TensorDesc
 
 
-def register(compile_for_device: Callable[[KernelSource], CompiledKernel]) -> None:
+def register(capability: str) -> None:
     """Register both plugins in this process.
 
     Args:
-        compile_for_device: Compiles a kernel for the GPU that engines are built for.
+        capability: Of the GPU that engines are built for, ``8.6``.
     """
 
     def context_shapes(k: _Desc, v: _Desc, projection: _Desc, eps: float) -> _Desc:
@@ -56,7 +54,7 @@ def register(compile_for_device: Callable[[KernelSource], CompiledKernel]) -> No
     ) -> Kernel:
         channels = constant(v.shape_expr[1], "channels of v")
         shape = _shape(k, channels, projection, eps)
-        kernel = compile_for_device(context_source(shape, eps, dtype_name(k.dtype)))
+        kernel = compile_kernel(context_source(shape, eps, dtype_name(k.dtype)), capability)
         pixels = k.shape_expr[2] * k.shape_expr[3]
         grid = trtp.cdiv(pixels, CHUNK_PIXELS) * context_programs(shape)
         return kernel_of(kernel, launch_parameters(kernel, grid, k.shape_expr[0]), [pixels])
@@ -77,9 +75,9 @@ def register(compile_for_device: Callable[[KernelSource], CompiledKernel]) -> No
         channels = constant(context.shape_expr[1], "rows of the context") - 1
         shape = _shape(q, channels, projection, eps)
         dtype = dtype_name(q.dtype)
-        kernel = compile_for_device(apply_source(shape, eps, dtype))
+        kernel = compile_kernel(apply_source(shape, eps, dtype, capability), capability)
         pixels = q.shape_expr[2] * q.shape_expr[3]
-        grid = trtp.cdiv(pixels, apply_pixels(dtype)) * apply_programs(shape)
+        grid = trtp.cdiv(pixels, apply_pixels(dtype, capability)) * apply_programs(shape)
         return kernel_of(kernel, launch_parameters(kernel, grid, q.shape_expr[0]), [pixels])
 
     for plugin, *functions in (

@@ -2,14 +2,12 @@
 
 # No "from __future__ import annotations": tensorrt.plugin reads the annotations as types.
 
-from collections.abc import Callable
 from typing import TypeAlias
 
 import tensorrt.plugin as trtp
 
 from .. import NAMESPACE
-from ..compile import KernelSource
-from ..compiled import CompiledKernel
+from ..compile import compile_kernel
 from ..tensorrt_launch import (
     Kernel,
     constant,
@@ -26,11 +24,11 @@ PLUGIN = f"{NAMESPACE}::{PLUGINS[0]}"
 _Desc: TypeAlias = trtp.TensorDesc
 
 
-def register(compile_for_device: Callable[[KernelSource], CompiledKernel]) -> None:
+def register(capability: str) -> None:
     """Register the plugin in this process.
 
     Args:
-        compile_for_device: Compiles a kernel for the GPU that engines are built for.
+        capability: Of the GPU that engines are built for, ``8.6``.
     """
 
     def shapes(
@@ -68,7 +66,7 @@ def register(compile_for_device: Callable[[KernelSource], CompiledKernel]) -> No
         shape = check(dict.fromkeys("qkv", dense), table, window, overlap, heads)
         check_for_kernel(shape)
         dtype = dtype_name(q.dtype)
-        kernel = compile_for_device(source(shape, dtype))
+        kernel = compile_kernel(source(shape, dtype), capability)
         windows = trtp.cdiv(height, window) * trtp.cdiv(width, window)
         launch = launch_parameters(kernel, windows * programs(shape, dtype), n)
         return kernel_of(kernel, launch, [height, width, channels])

@@ -10,15 +10,18 @@ from srdeploy.plugins.enla.contract import EnlaShape
 from srdeploy.plugins.oca import kernel as oca
 from srdeploy.plugins.oca.contract import OcaShape
 
-attention = OcaShape(1, 64, 64, 60, 16, 8, 2)
-linear = EnlaShape(1, 16, 16, 4096, 32)
+SHAPES = {
+    "small": (OcaShape(1, 64, 64, 60, 16, 8, 2), EnlaShape(1, 16, 16, 4096, 32)),
+    "published": (OcaShape(1, 192, 320, 180, 16, 8, 6), EnlaShape(1, 64, 256, 57600, 128)),
+}
+attention, linear = SHAPES[sys.argv[1]]
 made = []
 for capability in CAPABILITIES:
-    for dtype in sys.argv[1:]:
+    for dtype in sys.argv[2:]:
         for source in (
             oca.source(attention, dtype),
             enla.context_source(linear, 1e-4, dtype),
-            enla.apply_source(linear, 1e-4, dtype),
+            enla.apply_source(linear, 1e-4, dtype, capability),
         ):
             kernel = asdict(compile_kernel(source, capability))
             kernel["cubin"] = kernel["cubin"].hex()

@@ -25,8 +25,8 @@ DRIVER = Path(__file__).with_name("compile_driver.py")
 KERNEL = CompiledKernel("some_kernel", "8.6", 128, 1024, ".version 8.8\n", b"\x7fELF")
 
 
-def run_driver(repository: Path, cache: Path, *dtypes: str) -> list[dict[str, Any]]:
-    """All kernels of these types, as JSON."""
+def run_driver(repository: Path, cache: Path, shapes: str, dtype: str) -> list[dict[str, Any]]:
+    """All kernels for maps of these shapes and type, as JSON."""
     environment = {
         **os.environ,
         "TRITON_INTERPRET": "0",
@@ -34,7 +34,7 @@ def run_driver(repository: Path, cache: Path, *dtypes: str) -> list[dict[str, An
         "SRDEPLOY_CACHE": str(cache),
     }
     done = subprocess.run(
-        [sys.executable, str(DRIVER), *dtypes],
+        [sys.executable, str(DRIVER), shapes, dtype],
         capture_output=True,
         text=True,
         env=environment,
@@ -60,7 +60,7 @@ def check_kernels(made: list[dict[str, Any]]) -> None:
 
 def test_every_gpu(repository, tmp_path) -> None:
     """Compiled once; the second time they come from the cache, and a damaged file does not."""
-    first = run_driver(repository, tmp_path, "float16")
+    first = run_driver(repository, tmp_path, "small", "float16")
     check_kernels(first)
     files = sorted(tmp_path.rglob("kernel.json"))
     assert len(files) == len(first) == 21
@@ -68,20 +68,20 @@ def test_every_gpu(repository, tmp_path) -> None:
     damaged = files[0].with_name("kernel.cubin")
     whole = damaged.read_bytes()
     damaged.write_bytes(whole[:100])
-    assert run_driver(repository, tmp_path, "float16") == first
+    assert run_driver(repository, tmp_path, "small", "float16") == first
     assert damaged.read_bytes() == whole
     assert [p for p in files if p.stat().st_mtime_ns != stamps[p]] == [files[0]]
     assert not list(tmp_path.rglob("*.partial"))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
-def test_every_gpu_in_other_types(repository, tmp_path, dtype: str) -> None:
-    check_kernels(run_driver(repository, tmp_path, dtype))
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_every_gpu_at_published_widths(repository, tmp_path, dtype: str) -> None:
+    check_kernels(run_driver(repository, tmp_path, "published", dtype))
 
 
 def test_nothing_is_compiled_where_triton_interprets() -> None:
-    source = enla_kernel.apply_source(EnlaShape(1, 16, 16, 64, 32), 1e-4, "float16")
+    source = enla_kernel.apply_source(EnlaShape(1, 16, 16, 64, 32), 1e-4, "float16", "8.6")
     with pytest.raises(PluginError, match="interprets"):
         compile_kernel(source, "8.6")
 
@@ -173,4 +173,5 @@ def test_a_launch_covers_the_map() -> None:
     assert oca_kernel.grid(shape, "float16") == (4 * 3 * 2 * 2, 3)
     linear = EnlaShape(2, 24, 200, 1650, 100)
     assert enla_kernel.context_grid(linear) == (2 * 2 * 2, 2)
-    assert enla_kernel.apply_grid(linear, "float16") == (26 * 2, 2)
+    assert enla_kernel.apply_grid(linear, "float16", "8.6") == (26 * 2, 2)
+    assert enla_kernel.apply_grid(linear, "float16", "7.5") == (52 * 2, 2)
