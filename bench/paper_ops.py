@@ -5,6 +5,9 @@ Sources: Chen et al., arXiv:2205.04437, section 3.2; Xia et al., arXiv:2201.0379
 
 from __future__ import annotations
 
+from functools import cache
+
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -28,8 +31,13 @@ def oca_sdpa(
 ) -> Tensor:
     """The same with ``scaled_dot_product_attention`` on the unfolded keys."""
     queries, keys, values, dense = _unfolded(q, k, v, bias, window, overlap, heads)
-    attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=dense[None])
-    return _folded(attended, q, window)
+    d = queries.shape[-1]
+    # 16-bit kernels want a multiple of 8 channels; zeros change no product
+    queries, keys, values = (F.pad(t, (0, -d % 8)) for t in (queries, keys, values))
+    attended = F.scaled_dot_product_attention(
+        queries, keys, values, attn_mask=dense[None], scale=d**-0.5
+    )
+    return _folded(attended[..., :d], q, window)
 
 
 def enla_written(q: Tensor, k: Tensor, v: Tensor, projection: Tensor, eps: float) -> Tensor:
@@ -51,6 +59,12 @@ def enla_written(q: Tensor, k: Tensor, v: Tensor, projection: Tensor, eps: float
     return attended
 
 
+@cache
+def rows_on(window: int, key_window: int, device: torch.device) -> Tensor:
+    """Rows of the bias table where they are needed, as HAT holds them in a buffer."""
+    return relative_rows(window, key_window).to(device)
+
+
 def _unfolded(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor, window: int, overlap: int, heads: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -65,7 +79,7 @@ def _unfolded(
         x = x.reshape(n, heads, d, edge * edge, -1).permute(0, 4, 1, 3, 2)
         return x.reshape(-1, heads, edge * edge, d)
 
-    dense = bias[relative_rows(window, key_window).to(bias.device)].permute(2, 0, 1)
+    dense = bias[rows_on(window, key_window, bias.device)].permute(2, 0, 1).contiguous()
     around = (squares(x, key_window, overlap // 2) for x in (k, v))
     return squares(q, window, 0), *around, dense  # type: ignore[return-value]
 

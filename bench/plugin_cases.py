@@ -22,16 +22,17 @@ class OcaCase:
     overlap: int
     scale: float = 1.0
 
-    def arguments(self) -> tuple[Any, ...]:
-        """q, k, v, bias, window, overlap, heads, float32; q, k and v thirds of one map."""
+    def arguments(self, dtype: torch.dtype = torch.float32, device: str = "cpu") -> tuple[Any, ...]:
+        """q, k, v, bias, window, overlap, heads; q, k and v are thirds of one map, as in HAT."""
         generator = torch.Generator().manual_seed(0)
         channels = self.heads * self.head_dim
         whole = torch.randn(*self.shape, 3 * channels, generator=generator)
         whole[..., : 2 * channels] *= self.scale
+        whole = whole.to(device, dtype)
         q, k, v = (whole[..., i * channels : (i + 1) * channels] for i in range(3))
         rows = (2 * self.window + self.overlap - 1) ** 2
         bias = torch.randn(rows, self.heads, generator=generator)
-        return q, k, v, bias, self.window, self.overlap, self.heads
+        return q, k, v, bias.to(device, dtype), self.window, self.overlap, self.heads
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class EnlaCase:
     sharpness: float = 6**0.5
     level: float = 1.0
 
-    def arguments(self) -> tuple[Any, ...]:
-        """q, k, v, projection, eps, float32."""
+    def arguments(self, dtype: torch.dtype = torch.float32, device: str = "cpu") -> tuple[Any, ...]:
+        """q, k, v, projection, eps."""
         generator = torch.Generator().manual_seed(0)
 
         def embedding() -> Tensor:
@@ -59,7 +60,8 @@ class EnlaCase:
         v = torch.randn(self.batch, self.channels, *self.size, generator=generator)
         projection = torch.randn(self.features, self.embedded, generator=generator)
         # all values of one sign: their sum grows with the number of pixels
-        return q, k, (v.abs() + 0.5) * self.level, projection, 1e-4
+        tensors = (q, k, (v.abs() + 0.5) * self.level, projection)
+        return *(t.to(device, dtype) for t in tensors), 1e-4
 
 
 OCA = [
@@ -83,9 +85,9 @@ ENLA = [
 ]
 
 
-def rounded(arguments: tuple[Any, ...], dtype: torch.dtype, device: str = "cpu") -> tuple[Any, ...]:
-    """The tensors in a type, the numbers as they are."""
-    return tuple(a.to(device, dtype) if isinstance(a, Tensor) else a for a in arguments)
+def exactly(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The same arguments in float64."""
+    return tuple(a.double() if isinstance(a, Tensor) else a for a in arguments)
 
 
 def error(got: Tensor, exact: Tensor) -> float:

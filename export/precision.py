@@ -12,6 +12,7 @@ import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper, version_converter
 
 from ..errors import ExportError
+from ..plugins import DOMAIN
 from ..plugins.onnx_functions import attach_functions
 from ..spec import Precision
 
@@ -70,6 +71,8 @@ def _with_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     if max(o.version for o in model.opset_import if not o.domain) >= opset:
         return model
     bare = _copy(model)
+    if any(function.domain != DOMAIN for function in bare.functions):
+        raise ExportError("the graph has functions that are not srdeploy's", "inline them first")
     del bare.functions[:]  # the converter leaves them in the old opset
     converted = version_converter.convert_version(bare, opset)
     attach_functions(converted)

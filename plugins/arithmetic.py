@@ -12,8 +12,8 @@ _INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
 def dot(a, b):
     """Matrix product with float32 sums; float32 operands are not rounded.
 
-    The interpreter of Triton 3.9 multiplies the codes of bfloat16 as integers. In float32 it
-    gets what the hardware does: products of two 16-bit floats are exact there.
+    The interpreter of Triton 3.7 to 3.9 multiplies the codes of bfloat16 as integers. In
+    float32 it gets what the hardware does: products of two 16-bit floats are exact there.
     """
     if _INTERPRETED:
         a = a.to(tl.float32)
@@ -35,15 +35,16 @@ def to_tf32(x):
     before, nothing is left to cut, and the interpreter computes what the hardware does.
     """
     bits = x.to(tl.int32, bitcast=True)
-    return ((bits + 0x1000) & -0x2000).to(tl.float32, bitcast=True)
+    rounded = ((bits + 0x1000) & -0x2000).to(tl.float32, bitcast=True)
+    return tl.where(x == x, rounded, x)  # not what is no number: its bits might become one
 
 
 @triton.jit
 def to_type(x, kind):
     """Convert float32 to a 16-bit type, to the nearest, ties to even; float32 stays.
 
-    The interpreter of Triton 3.9 cuts bits off on the way to bfloat16; rounded before, there is
-    nothing to cut. The kernels' numbers are finite.
+    The interpreter of Triton 3.7 to 3.9 cuts bits off on the way to bfloat16; rounded before,
+    there is nothing to cut. The kernels' numbers are finite.
     """
     if _INTERPRETED and kind == tl.bfloat16:
         bits = x.to(tl.int32, bitcast=True)

@@ -90,13 +90,11 @@ def _key(source: KernelSource, capability: str) -> str:
 
 def _compile(source: KernelSource, capability: str) -> CompiledKernel:
     number = int(capability.replace(".", ""))
-    names = list(source.function.arg_names)
     signature = {
-        name: "constexpr" if name in source.constants else source.arguments[name] for name in names
+        name: "constexpr" if name in source.constants else source.arguments[name]
+        for name in source.function.arg_names
     }
-    aligned = [["tt.divisibility", 16]]  # every allocator gives at least this
-    pointers = {(names.index(name),): aligned for name, kind in signature.items() if kind[0] == "*"}
-    syntax_tree = ASTSource(source.function, signature, dict(source.constants), pointers)
+    syntax_tree = ASTSource(source.function, signature, dict(source.constants))
     options = {"num_warps": source.warps, "num_stages": source.stages, "enable_fp_fusion": True}
     try:
         with triton.knobs.compilation.scope():

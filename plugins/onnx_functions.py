@@ -76,4 +76,8 @@ def inline_functions(model: ModelProto) -> ModelProto:
             # The inliner makes these unique. ONNX Runtime's own does not, and refuses a file
             # with two calls of a function whose nodes have names: so they have none there.
             node.name = f"{body.name}/{node.op_type}"
-    return onnx.inliner.inline_local_functions(named)
+    plain = onnx.inliner.inline_local_functions(named)
+    kept = [o for o in plain.opset_import if o.domain != DOMAIN]
+    del plain.opset_import[:]
+    plain.opset_import.extend(kept)
+    return plain

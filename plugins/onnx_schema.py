@@ -9,7 +9,7 @@ from onnx.shape_inference import InferenceContext
 
 from . import DOMAIN, NAMESPACE, OPSET_VERSION, VERSION
 
-FLOATS = ("tensor(float16)", "tensor(bfloat16)", "tensor(float)", "tensor(double)")
+FLOATS = ("tensor(float16)", "tensor(bfloat16)", "tensor(float)")
 
 _Schema = defs.OpSchema
 _KINDS = {int: _Schema.AttrType.INT, float: _Schema.AttrType.FLOAT}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 
+import numpy as np
 import tensorrt as trt
 
 from ..errors import PluginError
@@ -32,11 +33,7 @@ def register_plugins(capability: str) -> dict[str, str]:
     Raises:
         PluginError: They are registered for another GPU already, or this is TensorRT-RTX.
     """
-    if "rtx" in trt.__name__ or not hasattr(trt, "QuickPluginCreationRequest"):
-        raise PluginError(
-            f"{trt.__name__} {trt.__version__} takes no plugins that are compiled ahead of time",
-            "TensorRT 10.8 or newer does; elsewhere the ops' bodies are used",
-        )
+    _check_bindings(str(trt.__version__), np.__version__)
     if VERSION != TENSORRT_PLUGIN_VERSION:
         raise PluginError(
             f"the ops are of version {VERSION}, tensorrt.plugin registers version"
@@ -54,7 +51,31 @@ def register_plugins(capability: str) -> dict[str, str]:
         modules = (
             importlib.import_module(f"{__package__}.{name}.tensorrt_plugin") for name in op_names()
         )
+        _registered.add(capability)  # first: what fails halfway cannot be registered again
         for module in modules:
             module.register(capability)
-        _registered.add(capability)
     return plugin_versions()
+
+
+def _check_bindings(tensorrt: str, numpy: str) -> None:
+    """Refuse bindings that cannot make a plugin of a registered one.
+
+    Raises:
+        PluginError: They are too old, TensorRT-RTX's, or do not get on with this numpy.
+    """
+    if not hasattr(trt, "QuickPluginCreationRequest"):
+        raise PluginError(
+            f"TensorRT {tensorrt} takes no plugins that are compiled ahead of time",
+            "TensorRT 10.8 or newer does; elsewhere the bodies of the ops are used",
+        )
+    if _numbers(tensorrt) < (11, 0) and _numbers(numpy) >= (2, 4):
+        # its creator calls int() on an array of one element
+        raise PluginError(
+            f"the plugins of TensorRT {tensorrt} do not get on with numpy {numpy}",
+            "pip install 'numpy<2.4', or use TensorRT 11",
+        )
+
+
+def _numbers(version: str) -> tuple[int, int]:
+    major, minor, *_ = version.split(".")
+    return int(major), int(minor)

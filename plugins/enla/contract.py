@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ...errors import PluginError
 from ..arguments import shown
 
-LARGEST_EMBEDDING = 128
+LARGEST_EMBEDDING = 64
 """Channels c of the embeddings that the kernels take; more would not fit their registers."""
 
 LARGEST_FEATURES = 256

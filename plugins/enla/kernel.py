@@ -15,7 +15,7 @@ import triton.language as tl
 
 from ..arithmetic import dot, dot_tf32, to_tf32, to_type
 from ..compile import TRITON_TYPES, KernelSource
-from .contract import EnlaShape
+from .contract import LARGEST_EMBEDDING, EnlaShape
 
 CHUNK_PIXELS = 1024
 """Of a chunk: few enough for many programs, many enough that their sums are little data."""
@@ -225,7 +225,7 @@ def _constants(shape: EnlaShape, eps: float) -> dict[str, int | float]:
         "FEATURES": shape.features,
         "EPS": eps,
         "BLOCK_C": _block(shape.channels, LARGEST_BLOCK_C),
-        "BLOCK_E": _block(shape.embedded, 128),
+        "BLOCK_E": _block(shape.embedded, LARGEST_EMBEDDING),
         "BLOCK_M": _block(shape.features, LARGEST_BLOCK_M),
     }
 

@@ -29,25 +29,26 @@ def launch(
         (shape.batch, kernel.chunks(shape), shape.channels + 1, shape.features),
         dtype=torch.float32,
     )
-    kernel.enla_context_kernel[kernel.context_grid(shape)](
-        k,
-        v,
-        projection,
-        shape.pixels,
-        sums,
-        **kernel.context_constants(shape, eps),
-        num_warps=kernel.WARPS,
-        num_stages=kernel.CONTEXT_STAGES,
-    )
-    out = torch.empty_like(v)
-    kernel.enla_apply_kernel[kernel.apply_grid(shape, dtype, capability)](
-        q,
-        projection,
-        sums.sum(1),
-        shape.pixels,
-        out,
-        **kernel.apply_constants(shape, eps, dtype, capability),
-        num_warps=kernel.WARPS,
-        num_stages=kernel.APPLY_STAGES,
-    )
+    out = v.new_empty(v.shape)
+    with torch.cuda.device_of(q):  # type: ignore[no-untyped-call] # Triton launches on the current one
+        kernel.enla_context_kernel[kernel.context_grid(shape)](
+            k,
+            v,
+            projection,
+            shape.pixels,
+            sums,
+            **kernel.context_constants(shape, eps),
+            num_warps=kernel.WARPS,
+            num_stages=kernel.CONTEXT_STAGES,
+        )
+        kernel.enla_apply_kernel[kernel.apply_grid(shape, dtype, capability)](
+            q,
+            projection,
+            sums.sum(1),
+            shape.pixels,
+            out,
+            **kernel.apply_constants(shape, eps, dtype, capability),
+            num_warps=kernel.WARPS,
+            num_stages=kernel.APPLY_STAGES,
+        )
     return out

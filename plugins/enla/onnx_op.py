@@ -78,14 +78,21 @@ enla_apply <eps> (x, projection, context) => (out)
 
 def _infer(context: InferenceContext) -> None:
     """Out has the type of q and the shape of v."""
+    q, values = context.get_input_type(0), context.get_input_type(2)
+    if q is None or values is None:  # where the types of a graph are not known yet
+        return
     out = TypeProto()
-    out.CopyFrom(context.get_input_type(0))
-    out.tensor_type.shape.CopyFrom(context.get_input_type(2).tensor_type.shape)
+    out.CopyFrom(q)
+    out.tensor_type.ClearField("shape")
+    if values.tensor_type.HasField("shape"):
+        out.tensor_type.shape.CopyFrom(values.tensor_type.shape)
     context.set_output_type(0, out)
 
 
 def _infer_context(context: InferenceContext) -> None:
     """N×chunks×(C + 1)×m float32."""
+    if any(context.get_input_type(i) is None for i in (1, 2)):
+        return
     out = TypeProto()
     out.tensor_type.elem_type = TensorProto.FLOAT
     v, projection = (context.get_input_type(i).tensor_type.shape.dim for i in (1, 2))
@@ -101,6 +108,8 @@ def _infer_context(context: InferenceContext) -> None:
 
 def _infer_apply(context: InferenceContext) -> None:
     """Out has the type, batch and size of q; C is one less than the rows of the context."""
+    if any(context.get_input_type(i) is None for i in (0, 2)):
+        return
     q, summed = (context.get_input_type(i).tensor_type for i in (0, 2))
     out = TypeProto()
     out.tensor_type.elem_type = q.elem_type

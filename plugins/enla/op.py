@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from ..arguments import KERNEL_DTYPES, REFERENCE_DTYPES, check_dtypes
+from ..torch_ops import accurate, check_tensors, in_full_precision
 from .contract import EnlaShape, check
 
 PIXELS_AT_ONCE = 1 << 14
@@ -20,6 +20,7 @@ PIXELS_AT_ONCE = 1 << 14
 
 
 @torch.library.custom_op("srdeploy::enla", mutates_args=())
+@in_full_precision
 def enla(q: Tensor, k: Tensor, v: Tensor, projection: Tensor, eps: float) -> Tensor:
     """Attention over all pixels in linear time: φ(q)·Σφ(k)vᵀ / φ(q)·Σφ(k).
 
@@ -45,10 +46,10 @@ def enla(q: Tensor, k: Tensor, v: Tensor, projection: Tensor, eps: float) -> Ten
         from .launch import launch
 
         return launch(q, k, v, projection, eps, shape)
-    f = _accurate(projection)
+    f = accurate(projection)
     queries, keys, values = (t.flatten(2) for t in (q, k, v))
     context, total = _context(keys, values, f, eps)
-    out = torch.empty_like(values)
+    out = values.new_empty(values.shape)  # dense, as its fake says
     for part in _parts(shape.pixels):
         features = _features(f, queries[..., part], eps)
         out[..., part] = (context @ features / (total @ features)).to(out.dtype)
@@ -62,32 +63,33 @@ def _(q: Tensor, k: Tensor, v: Tensor, projection: Tensor, eps: float) -> Tensor
 
 
 @torch.library.custom_op("srdeploy::enla_backward", mutates_args=())
+@in_full_precision
 def enla_backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, projection: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of :func:`enla` for q, k, v and F; the features are computed again."""
     shape = _check(q, k, v, projection, eps)
-    f = _accurate(projection)
+    f = accurate(projection)
     queries, keys, values, above = (t.flatten(2) for t in (q, k, v, grad))
     context, total = _context(keys, values, f, eps)
-    to_q, to_k, to_v = (torch.empty_like(t) for t in (queries, keys, values))
+    to_q, to_k, to_v = (t.new_empty(t.shape) for t in (queries, keys, values))
     to_context, to_total = torch.zeros_like(context), torch.zeros_like(total)
-    to_f = torch.zeros_like(f)
+    to_f = f.new_zeros(f.shape)
     for part in _parts(shape.pixels):
-        x = _accurate(queries[..., part])
+        x = accurate(queries[..., part])
         features = _features(f, x, eps)
         normaliser = total @ features
-        by_sum = _accurate(above[..., part]) / normaliser
+        by_sum = accurate(above[..., part]) / normaliser
         by_normaliser = -(by_sum * (context @ features / normaliser)).sum(1, keepdim=True)
         to_context += by_sum @ features.transpose(1, 2)
         to_total += by_normaliser @ features.transpose(1, 2)
         by_feature = context.transpose(1, 2) @ by_sum + total.transpose(1, 2) @ by_normaliser
         to_q[..., part] = _through_features(f, x, features - eps, by_feature, to_f).to(q.dtype)
     for part in _parts(shape.pixels):
-        x = _accurate(keys[..., part])
+        x = accurate(keys[..., part])
         features = _features(f, x, eps)
         to_v[..., part] = (to_context @ features).to(v.dtype)
-        by_feature = to_context.transpose(1, 2) @ _accurate(values[..., part])
+        by_feature = to_context.transpose(1, 2) @ accurate(values[..., part])
         by_feature += to_total.transpose(1, 2)
         to_k[..., part] = _through_features(f, x, features - eps, by_feature, to_f).to(k.dtype)
     return (
@@ -125,14 +127,8 @@ def _(q: Any, k: Any, v: Any, projection: Any, eps: float, **_: Any) -> int:
 
 def _check(q: Tensor, k: Tensor, v: Tensor, projection: Tensor, eps: float) -> EnlaShape:
     tensors = {"q": q, "k": k, "v": v, "projection": projection}
-    dtypes = {name: str(t.dtype).removeprefix("torch.") for name, t in tensors.items()}
-    check_dtypes("enla", dtypes, KERNEL_DTYPES if q.is_cuda else REFERENCE_DTYPES)
+    check_tensors("enla", tensors)
     return check(q.shape, k.shape, v.shape, projection.shape, eps)
-
-
-def _accurate(x: Tensor) -> Tensor:
-    """In the type that features and sums are in."""
-    return x if x.dtype == torch.float64 else x.float()
 
 
 def _parts(pixels: int) -> list[slice]:
@@ -141,7 +137,7 @@ def _parts(pixels: int) -> list[slice]:
 
 def _features(f: Tensor, x: Tensor, eps: float) -> Tensor:
     """φ without its constant factor, N×c×pixels to N×m×pixels."""
-    x = _accurate(x)
+    x = accurate(x)
     return (f @ x - x.square().sum(1, keepdim=True) / 2).exp() + eps
 
 
@@ -152,7 +148,7 @@ def _context(keys: Tensor, values: Tensor, f: Tensor, eps: float) -> tuple[Tenso
     total = f.new_zeros(n, 1, f.shape[0])
     for part in _parts(pixels):
         features = _features(f, keys[..., part], eps).transpose(1, 2)
-        context += _accurate(values[..., part]) @ features
+        context += accurate(values[..., part]) @ features
         total += features.sum(1, keepdim=True)
     return context, total
 

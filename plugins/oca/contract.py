@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ...errors import PluginError
 from ..arguments import shown
 
-LARGEST_HEAD_DIM = 128
+LARGEST_HEAD_DIM = 64
 """Channels of a head that the kernel takes; more would not fit its registers."""
 
 

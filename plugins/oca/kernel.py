@@ -136,6 +136,8 @@ def constants(shape: OcaShape, dtype: str) -> dict[str, int]:
     """The kernel's compile-time arguments for maps of a type (numpy's name)."""
     # what a block holds in shared memory stays under 48 KiB, which every GPU gives
     most_queries, most_keys = (64, 32) if dtype == "float32" else (128, 64)
+    if shape.head_dim > 32:
+        most_queries, most_keys = most_queries // 2, most_keys // 2
     return {
         "WINDOW": shape.window,
         "OVERLAP": shape.overlap,

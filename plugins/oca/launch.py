@@ -6,6 +6,7 @@ Triton was imported.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from . import kernel
@@ -34,17 +35,18 @@ def launch(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, shape: OcaShape) -> Te
         pitch = shape.channels
     out = q.new_empty(q.shape)
     dtype = str(q.dtype).removeprefix("torch.")
-    kernel.oca_kernel[kernel.grid(shape, dtype)](
-        q,
-        k,
-        v,
-        bias.contiguous(),
-        shape.height,
-        shape.width,
-        pitch,
-        out,
-        **kernel.constants(shape, dtype),
-        num_warps=kernel.WARPS,
-        num_stages=kernel.STAGES,
-    )
+    with torch.cuda.device_of(q):  # type: ignore[no-untyped-call] # Triton launches on the current one
+        kernel.oca_kernel[kernel.grid(shape, dtype)](
+            q,
+            k,
+            v,
+            bias.contiguous(),
+            shape.height,
+            shape.width,
+            pitch,
+            out,
+            **kernel.constants(shape, dtype),
+            num_warps=kernel.WARPS,
+            num_stages=kernel.STAGES,
+        )
     return out

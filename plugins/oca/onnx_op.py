@@ -8,7 +8,8 @@ from ..onnx_schema import attribute, node_schema
 
 BODIES = {
     # Windows become a batch, so that what follows is the attention that builders know:
-    # MatMul, Add, Softmax, MatMul on windows×heads×pixels×d. Logits and softmax are float32.
+    # MatMul, Add, Softmax, MatMul on windows×heads×pixels×d. Both products are in the type of
+    # the maps; bias, scores and softmax are float32.
     "oca": """
 oca <window, overlap, heads> (q, k, v, bias) => (out)
 {
@@ -137,7 +138,8 @@ oca <window, overlap, heads> (q, k, v, bias) => (out)
 
 def _infer(context: InferenceContext) -> None:
     """Out is like q."""
-    context.set_output_type(0, context.get_input_type(0))
+    if (q := context.get_input_type(0)) is not None:  # the types of a graph may not be known yet
+        context.set_output_type(0, q)
 
 
 SCHEMAS = [

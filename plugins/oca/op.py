@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from ..arguments import KERNEL_DTYPES, REFERENCE_DTYPES, check_dtypes
+from ..torch_ops import accurate, check_tensors, in_full_precision
 from .contract import OcaShape, check
 
 SCORES_AT_ONCE = 1 << 22
@@ -37,6 +37,7 @@ def relative_rows(window: int, key_window: int) -> Tensor:
 
 
 @torch.library.custom_op("srdeploy::oca", mutates_args=())
+@in_full_precision
 def oca(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor, window: int, overlap: int, heads: int
 ) -> Tensor:
@@ -66,7 +67,7 @@ def oca(
 
         return launch(q, k, v, bias, shape)
     rows = relative_rows(window, shape.key_window).to(bias.device)
-    dense = _accurate(bias)[rows].permute(2, 0, 1)  # a negative row counts from the end
+    dense = accurate(bias)[rows].permute(2, 0, 1)  # a negative row counts from the end
     q_map, k_map, v_map = (t.reshape(-1, shape.channels) for t in (q, k, v))
     out = torch.empty(q_map.shape, dtype=q.dtype, device=q.device)
     for part in _parts(shape, q.device):
@@ -85,6 +86,7 @@ def _(
 
 
 @torch.library.custom_op("srdeploy::oca_backward", mutates_args=())
+@in_full_precision
 def oca_backward(
     grad: Tensor,
     q: Tensor,
@@ -98,9 +100,9 @@ def oca_backward(
     """Gradients of :func:`oca` for q, k, v and the table; the weights are computed again."""
     shape = _check(q, k, v, bias, window, overlap, heads)
     rows = relative_rows(window, shape.key_window).to(bias.device)
-    dense = _accurate(bias)[rows].permute(2, 0, 1)
+    dense = accurate(bias)[rows].permute(2, 0, 1)
     q_map, k_map, v_map, grad_map = (t.reshape(-1, shape.channels) for t in (q, k, v, grad))
-    to_q, to_k, to_v = (torch.zeros_like(_accurate(t)) for t in (q_map, k_map, v_map))
+    to_q, to_k, to_v = (accurate(t).new_zeros(t.shape) for t in (q_map, k_map, v_map))
     to_dense = torch.zeros_like(dense)
     scale = shape.head_dim**-0.5
     for part in _parts(shape, q.device):
@@ -115,7 +117,7 @@ def oca_backward(
         part.queries.add(to_q, by_score @ keys * scale)
         part.keys.add(to_k, by_score.transpose(-2, -1) @ queries * scale)
         to_dense += by_score.sum(0)
-    to_bias = torch.zeros_like(_accurate(bias))
+    to_bias = accurate(bias).new_zeros(bias.shape)
     wrapped = (rows % shape.table_rows).flatten()
     to_bias.index_add_(0, wrapped, to_dense.permute(1, 2, 0).reshape(-1, heads))
     to_q, to_k, to_v = (t.reshape(q.shape).to(q.dtype) for t in (to_q, to_k, to_v))
@@ -134,7 +136,7 @@ def _(
     heads: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     q_like, k_like, v_like = (q.new_empty(q.shape) for _ in range(3))
-    return q_like, k_like, v_like, torch.empty_like(bias)
+    return q_like, k_like, v_like, bias.new_empty(bias.shape)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -159,15 +161,9 @@ def _check(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor, window: int, overlap: int, heads: int
 ) -> OcaShape:
     tensors = {"q": q, "k": k, "v": v, "bias": bias}
-    dtypes = {name: str(t.dtype).removeprefix("torch.") for name, t in tensors.items()}
-    check_dtypes("oca", dtypes, KERNEL_DTYPES if q.is_cuda else REFERENCE_DTYPES)
+    check_tensors("oca", tensors)
     maps = {name: t.shape for name, t in tensors.items() if name != "bias"}
     return check(maps, bias.shape, window, overlap, heads)
-
-
-def _accurate(x: Tensor) -> Tensor:
-    """In the type that sums are in."""
-    return x if x.dtype == torch.float64 else x.float()
 
 
 def _weights(queries: Tensor, keys: Tensor, bias: Tensor) -> Tensor:
@@ -188,7 +184,7 @@ class _Pixels(NamedTuple):
     def load(self, flat: Tensor, heads: int) -> Tensor:
         """squares×heads×pixels×d, zeros beyond the map."""
         squares, pixels = self.rows.shape
-        x = _accurate(flat.index_select(0, self.rows.flatten()))
+        x = accurate(flat.index_select(0, self.rows.flatten()))
         if self.beyond is not None:
             x[self.beyond.flatten()] = 0
         return x.reshape(squares, pixels, heads, -1).transpose(1, 2)

@@ -115,6 +115,7 @@ def test_each_attention_is_one_node(traced, exported) -> None:
     plain = inline_functions(exported)
     assert not plain.functions
     assert not [node for node in plain.graph.node if node.domain]
+    assert [o.domain for o in plain.opset_import] == [""]
     lr, _ = traced.pairs[0]
     assert np.abs(float_runner(plain)(lr.numpy()) - float_runner(exported)(lr.numpy())).max() < 1e-5
 

@@ -13,6 +13,7 @@ from srdeploy.plugins.oca.contract import OcaShape
 SHAPES = {
     "small": (OcaShape(1, 64, 64, 60, 16, 8, 2), EnlaShape(1, 16, 16, 4096, 32)),
     "published": (OcaShape(1, 192, 320, 180, 16, 8, 6), EnlaShape(1, 64, 256, 57600, 128)),
+    "widest": (OcaShape(1, 64, 64, 128, 16, 8, 2), EnlaShape(1, 64, 320, 4096, 256)),
 }
 attention, linear = SHAPES[sys.argv[1]]
 made = []

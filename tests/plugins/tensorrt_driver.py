@@ -98,9 +98,14 @@ registry = Registry()
 trt.get_plugin_registry = lambda: registry
 SymIntExpr._exprBuilder = Expressions()
 
+import numpy as np  # noqa: E402
+from srdeploy.plugins import tensorrt_registry  # noqa: E402
 from srdeploy.plugins.tensorrt_registry import register_plugins  # noqa: E402
 
-found = {"version": trt.__version__, "plugins": register_plugins("8.6")}
+found = {"version": trt.__version__, "numpy": np.__version__}
+found["this numpy"] = refusal(register_plugins, "8.6")
+tensorrt_registry._check_bindings = lambda *_: None  # to see the rest, and why it refused
+found["plugins"] = register_plugins("8.6")
 found["again"] = register_plugins("8.6") == found["plugins"]
 found["other gpu"] = refusal(register_plugins, "9.0")
 found["creators"] = {
@@ -125,4 +130,29 @@ maps = [tensor((2, 50, 33, 60), known=(3,)) for _ in range(3)]
 found["heads"] = refusal(ask, "srdeploy::oca", (*maps, bias), (16, 8, 7))
 maps = [tensor((2, 50, 33, 60), trt.int8, known=(3,)) for _ in range(3)]
 found["int8"] = refusal(ask, "srdeploy::oca", (*maps, bias), (16, 8, 2))
+
+
+def create(plugin, **attributes):
+    """Make the plugin as a parser does, from the node's attributes."""
+    kinds = {int: (np.int32, "INT32"), float: (np.float32, "FLOAT32")}
+    arrays = [
+        (n, np.array([v], kinds[type(v)][0]), kinds[type(v)][1]) for n, v in attributes.items()
+    ]
+    fields = [trt.PluginField(n, a, getattr(trt.PluginFieldType, kind)) for n, a, kind in arrays]
+    made = registry.creators["srdeploy", plugin, "1"].create_plugin(
+        plugin,
+        "srdeploy",
+        trt.PluginFieldCollection(fields),
+        trt.TensorRTPhase.BUILD,
+        trt.QuickPluginCreationRequest.STRICT_AOT,
+    )
+    found[f"created {plugin}"] = {name: float(value) for name, value in made.attrs.items()}
+
+
+for plugin, attributes in (
+    ("oca", {"window": 16, "overlap": 8, "heads": 2}),
+    ("enla_context", {"eps": 0.25}),
+    ("enla_apply", {"eps": 0.25}),
+):
+    found[f"creating {plugin}"] = refusal(lambda p=plugin, a=attributes: create(p, **a))
 json.dump(found, sys.stdout)

@@ -76,8 +76,9 @@ def test_every_gpu(repository, tmp_path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
-def test_every_gpu_at_published_widths(repository, tmp_path, dtype: str) -> None:
-    check_kernels(run_driver(repository, tmp_path, "published", dtype))
+@pytest.mark.parametrize("widths", ["published", "widest"])
+def test_every_gpu_at_other_widths(repository, tmp_path, widths: str, dtype: str) -> None:
+    check_kernels(run_driver(repository, tmp_path, widths, dtype))
 
 
 def test_nothing_is_compiled_where_triton_interprets() -> None:

@@ -82,12 +82,56 @@ def test_enla_gradients(monkeypatch) -> None:
     assert torch.autograd.gradcheck(lambda *t: enla(*t, 1e-4), (q, k, v, projection))
 
 
-def test_they_are_proper_torch_ops() -> None:
-    """Fake shapes, autograd registration and schemas, as PyTorch itself checks them."""
-    maps = [randn(1, 8, 8, 4).requires_grad_() for _ in range(3)]
-    torch.library.opcheck(oca, (*maps, randn(81, 2), 4, 2, 2))
-    q, k, v = (randn(1, c, 4, 6).requires_grad_() for c in (4, 4, 6))
-    torch.library.opcheck(enla, (q, k, v, randn(8, 4), 1e-4))
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 3, 1, 2)], ids=["dense", "permuted"])
+def test_they_are_proper_torch_ops(order) -> None:
+    """Fake shapes and strides, autograd registration and schemas, as PyTorch checks them."""
+
+    def strided(*shape: int) -> torch.Tensor:
+        inverse = [order.index(axis) for axis in range(4)]
+        x = randn(*(shape[axis] for axis in order)).permute(inverse)
+        assert x.shape == shape
+        return x.requires_grad_()
+
+    torch.library.opcheck(oca, (*(strided(1, 8, 8, 4) for _ in range(3)), randn(81, 2), 4, 2, 2))
+    q, k, v = (strided(1, c, 4, 6) for c in (4, 4, 6))
+    torch.library.opcheck(enla, (q, k, v, randn(4, 8).T, 1e-4))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_autocast_does_not_reach_inside(dtype) -> None:
+    maps = [randn(1, 9, 11, 12 + i).to(dtype)[..., :12] for i in range(3)]
+    turned = [3 * t.permute(0, 3, 1, 2) for t in maps]
+    for op, tensors, rest in (
+        (oca, maps, (randn(81, 2).to(dtype), 4, 2, 2)),
+        (enla, turned, (randn(64, 12).to(dtype), 1e-4)),
+    ):
+        leaves = [t.detach().requires_grad_() for t in tensors]
+        plain = op(*leaves, *rest)
+        wanted = torch.autograd.grad(plain.float().square().sum(), leaves)
+        with torch.autocast("cpu", torch.bfloat16):
+            got = op(*leaves, *rest)
+            found = torch.autograd.grad(got.float().square().sum(), leaves)
+        assert torch.equal(got, plain)
+        for gradient, expected in zip(found, wanted, strict=True):
+            assert torch.isfinite(gradient).all()
+            assert (gradient - expected).abs().max() <= 0.02 * expected.abs().max()
+
+
+def test_compiled_networks_give_the_same() -> None:
+    """The ops pass through torch.compile whole; strides are those that it was promised."""
+    arguments = [randn(1, 4, 6, 8).requires_grad_() for _ in range(3)]
+    projection = randn(16, 4)
+
+    def layer(q, k, v):
+        x = [t.permute(0, 2, 3, 1) for t in (q, k, v)]
+        y = oca(*x, bias, 4, 2, 2).permute(0, 3, 1, 2)
+        return enla(q, k, y.contiguous() + v, projection, 1e-4).sum(1)
+
+    bias = randn(81, 2)
+    compiled = torch.compile(layer, backend="aot_eager")
+    assert torch.allclose(compiled(*arguments), layer(*arguments), atol=1e-6)
+    compiled(*arguments).sum().backward()
+    assert all(torch.isfinite(t.grad).all() for t in arguments)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -188,6 +232,11 @@ def test_bad_input_is_named(op, good, changed, named, device) -> None:
         op(**there(good | changed))
     assert isinstance(caught.value, ValueError)
     assert isinstance(caught.value, SrDeployError)
+
+
+def test_tensors_must_be_together() -> None:
+    with pytest.raises(PluginError, match=r"^oca: bias is on meta, q on cpu"):
+        oca(**OCA_GOOD | {"bias": OCA_GOOD["bias"].to("meta")})
 
 
 def test_the_ops_are_the_folders() -> None:

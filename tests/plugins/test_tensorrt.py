@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from srdeploy.plugins import VERSION, plugin_versions
 from srdeploy.runtime.targets import open_target, tensorrt_rtx
@@ -62,6 +63,21 @@ def test_they_are_registered_once_and_for_one_gpu(found) -> None:
         "srdeploy::enla_apply": {"eps"},
     }
     assert {version for version, _ in found["creators"].values()} == {VERSION}
+
+
+def test_a_parser_can_make_them(found) -> None:
+    """From a node's attributes; where this numpy breaks the bindings, registration refuses."""
+    created = {p: found.get(f"created {p}") for p in ("oca", "enla_context", "enla_apply")}
+    if found["version"].startswith("10.") and np.lib.NumpyVersion(found["numpy"]) >= "2.4.0":
+        assert "do not get on with numpy" in found["this numpy"]
+        assert "TypeError" in found["creating oca"]
+        return
+    assert found["this numpy"] == "none"
+    assert created == {
+        "oca": {"window": 16, "overlap": 8, "heads": 2},
+        "enla_context": {"eps": 0.25},
+        "enla_apply": {"eps": 0.25},
+    }
 
 
 @pytest.mark.parametrize("dtype", list(DTYPES))
