@@ -49,6 +49,7 @@ HOMES = {
         "plugins/enla/op.py",
         "plugins/enla/launch.py",
         "plugins/onnx_translation.py",
+        "plugins/torch_ops.py",
         "train",
         "export/trace.py",
         "export/verify.py",
