@@ -337,7 +337,15 @@ def export_command(output: Output, path: Path | None, **options: Any) -> None:
     "--max-drift",
     type=click.FloatRange(0),
     metavar="DB",
-    help="Fail with exit code 3 where the engine loses more.",
+    help="Budget: int8 leaves layers in float until it is met; exit code 3 where it is not.",
+)
+@click.option(
+    "--min-int8",
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
+    default=0.8,
+    show_default=True,
+    help="Least share of the Conv and MatMul MACs that int8 keeps in int8.",
 )
 @click.option(
     "--shapes",

@@ -24,9 +24,9 @@ from onnx import NodeProto, helper, numpy_helper
 
 from ..export.quantise import quantisable_nodes
 
-# How much of the unevenness goes from the activation into the weights, whose channels are
-# quantised with one range each.
-BALANCE = 0.5
+# How much of the unevenness goes from the activation into the weights. VapSR-S on tuning
+# windows, all layers int8: 0.25 −0.246, 0.5 −0.159, 0.75 −0.140, 1 −0.140 dB.
+BALANCE = 1.0
 # A channel that is nearly silent on the calibration set may not be so elsewhere.
 LARGEST_FACTOR = 100.0
 
@@ -70,7 +70,7 @@ def equalise(
         try:
             chosen = _factors(node, graph, maxima[node.input[0]], balance)
             edits = graph.divided(node.input[0], node, chosen)
-            edits.append(graph.edit(node, 1, _for_weight(node, chosen)))
+            edits.append(graph.edit(node, 1, _for_weight(graph.constant(node, 1), chosen)))
         except _Refused as exc:
             refused[node.name] = str(exc)
             continue
@@ -83,13 +83,11 @@ def equalise(
 def _factors(node: NodeProto, graph: _Graph, maxima: Array, balance: float) -> Array:
     """What to divide each input channel by; of geometric mean 1."""
     weight = np.abs(graph.constant(node, 1))
-    if _groups(node) == 1:
-        of_weight = weight.max(axis=(0, *range(2, weight.ndim)))
-    elif _groups(node) == weight.shape[0] == len(maxima):
-        of_weight = np.ones(len(maxima), np.float32)  # each channel has a range of its own
-        balance = 1.0
-    else:
-        raise _Refused("it is a grouped convolution")
+    groups = len(maxima) // weight.shape[1]
+    by_group = weight.reshape(groups, -1, *weight.shape[1:])
+    of_weight = by_group.max(axis=(1, *range(3, by_group.ndim))).reshape(-1)
+    if by_group.shape[1] == weight.shape[1] == 1:
+        balance = 1.0  # depthwise: each channel's weight has a range of its own
     seen = (maxima > 0) & (of_weight > 0)
     if not seen.any():
         raise _Refused("its input or its weight is zero")
@@ -99,13 +97,11 @@ def _factors(node: NodeProto, graph: _Graph, maxima: Array, balance: float) -> A
     return np.clip(factors, 1 / LARGEST_FACTOR, LARGEST_FACTOR).astype(np.float32)
 
 
-def _groups(node: NodeProto) -> int:
-    return next((int(a.i) for a in node.attribute if a.name == "group"), 1)
-
-
-def _for_weight(node: NodeProto, factors: Array) -> Array:
-    """The factors in a shape that multiplies the weight's input channels."""
-    return factors.reshape((1, -1, 1, 1) if _groups(node) == 1 else (-1, 1, 1, 1))
+def _for_weight(weight: Array, factors: Array) -> Array:
+    """The factors of the input channels in a shape that multiplies a convolution's weight."""
+    groups = len(factors) // weight.shape[1]
+    by_output = np.repeat(factors.reshape(groups, -1), len(weight) // groups, axis=0)
+    return by_output.reshape(*by_output.shape, *[1] * (weight.ndim - 2))
 
 
 class _Graph:

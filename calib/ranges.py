@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from ..errors import DatasetError, ExportError
 from ..runtime.targets.onnxruntime import graph_runner
@@ -70,20 +71,49 @@ def collect_ranges(
         DatasetError: There are no crops, or a tensor is not finite on them.
         ExportError: The graph has no such tensor.
     """
+    observers = {name: observer() for name in tensors}
+
+    def see(name: str, values: NDArray[np.float32]) -> None:
+        observers[name].observe(values)
+
+    watch(model, crops, tensors, see, "calibrating", progress)
+    return Ranges({name: watching.bounds() for name, watching in observers.items()})
+
+
+def watch(
+    model: onnx.ModelProto,
+    crops: Crops,
+    tensors: Sequence[str],
+    see: Callable[[str, NDArray[np.float32]], None],
+    step: str,
+    progress: Progress | None = None,
+) -> None:
+    """Run ``model`` on each crop and show ``tensors`` to ``see``.
+
+    Args:
+        model: Float32 N×3×H×W in.
+        crops: N×H×W×3 uint8.
+        tensors: Names of float32 activations or of the input.
+        see: Takes a tensor's name and its values.
+        step: What ``progress`` is told is being done.
+        progress: Told the crops that are done.
+
+    Raises:
+        DatasetError: There are no crops.
+        ExportError: The graph has no such tensor.
+    """
     if len(crops) == 0:
         raise DatasetError("the calibration set is empty", "give at least one picture")
-    observers = {name: observer() for name in tensors}
     source = model.graph.input[0].name
-    run = graph_runner(_exposing(model, [name for name in observers if name != source]))
+    run = graph_runner(_exposing(model, [name for name in tensors if name != source]))
     # One by one: all activations are held at once, over 100 MB for a crop of VapSR-S.
     for done, crop in enumerate(crops, start=1):
         values = {source: as_input(crop[None])}
         values |= run(values)
-        for name, watching in observers.items():
-            watching.observe(values[name])
+        for name in tensors:
+            see(name, values[name])
         if progress:
-            progress("calibrating", done, len(crops))
-    return Ranges({name: watching.bounds() for name, watching in observers.items()})
+            progress(step, done, len(crops))
 
 
 def _exposing(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:

@@ -15,14 +15,13 @@ import numpy as np
 import onnx
 
 from .. import data
-from ..calib.int8 import Int8Result, calibrate_int8
+from ..calib.int8 import MAX_DRIFT, MIN_INT8, Int8Result, calibrate_int8
 from ..calib.pictures import NamedPicture, load_pictures
 from ..calib.ranges import Progress
 from ..errors import BuildError, TargetUnavailable
 from ..export.macs import int8_mac_share
 from ..export.pixels import with_pixels
 from ..export.precision import lower
-from ..export.quantise import quantise
 from ..files import digest_file
 from ..runtime.engine import write_engine
 from ..runtime.model_file import read_model
@@ -50,7 +49,7 @@ class BuildOptions:
         max_drift: Largest loss in dB; None to measure without judging.
         shapes: Input sizes.
         capabilities: Compute capabilities of an ahead-of-time target; empty for all.
-        worst: Number of layers that int8 leaves in float.
+        min_int8: Least share of the Conv and MatMul MACs that int8 keeps in int8.
     """
 
     target: str = AUTO
@@ -59,7 +58,7 @@ class BuildOptions:
     max_drift: float | None = None
     shapes: ShapeRange = field(default_factory=ShapeRange)
     capabilities: tuple[str, ...] = ()
-    worst: int = 10
+    min_int8: float = MIN_INT8
 
 
 @dataclass(frozen=True)
@@ -183,12 +182,14 @@ def _calibrate(
         pictures,
         tuning,
         job.spec.scale,
-        Precision.FP32,
-        options.worst,
+        MAX_DRIFT if options.max_drift is None else options.max_drift,
+        options.min_int8,
         progress=progress,
     )
     worst = ", ".join(f"{n.node} ({n.drift:+.3f} dB)" for n in result.float_nodes)
     say(f"left in float, with what each alone would lose in int8: {worst or 'none'}")
+    tried = ", ".join(f"{t.int8_share:.0%} {t.drift:+.3f} dB" for t in result.trials)
+    say(f"int8 share of the MACs, and drift on the tuning windows: {tried}")
     for name in result.left_out:
         say(f"left out of the calibration, too small: {name}")
     return result
@@ -207,7 +208,7 @@ def _build_one(
     if int8 is not None:
         written = target.written_rest(rest)
         float_nodes = tuple(node.node for node in int8.float_nodes)
-        model = quantise(job.model, int8.ranges.bounds, float_nodes, written)
+        model = int8.graph(written)
     lowered = lower(model, written)
     share = int8_mac_share(lowered)
     graph = with_pixels(lowered).SerializeToString()

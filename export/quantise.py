@@ -61,8 +61,12 @@ def quantise(
     ranges: Mapping[str, tuple[float, float]],
     skip: Collection[str] = (),
     rest: Precision = Precision.FP32,
+    means: Mapping[str, NDArray[np.floating]] | None = None,
 ) -> onnx.ModelProto:
     """Return the graph with Q/DQ around every quantisable node but those in ``skip``.
+
+    Rounding a weight shifts what its convolution gives on average; with ``means`` the bias
+    takes that back. Source: Nagel et al., arXiv:1906.04721, section 4.2.
 
     Args:
         model: Float32; it is not changed.
@@ -70,6 +74,8 @@ def quantise(
         skip: Names of nodes that stay in float.
         rest: Type that :func:`~srdeploy.export.precision.lower` will give the remainder;
             scales are rounded to it before weights are, so that lowering changes no code.
+        means: Activation tensor to the mean of each of its channels; a convolution whose
+            input stands there has its bias corrected.
 
     Raises:
         ExportError: A range is missing or not finite, ``skip`` names no quantisable node,
@@ -86,7 +92,7 @@ def quantise(
         )
     quantised = onnx.ModelProto()
     quantised.CopyFrom(model)
-    _Insertion(quantised, ranges, rest).run(skip)
+    _Insertion(quantised, ranges, rest, means or {}).run(skip)
     onnx.checker.check_model(quantised, full_check=True)
     return quantised
 
@@ -113,6 +119,7 @@ class _Insertion:
     model: onnx.ModelProto
     ranges: Mapping[str, tuple[float, float]]
     rest: Precision
+    means: Mapping[str, NDArray[np.floating]]
     nodes: list[NodeProto] = field(default_factory=list)
     dequantised: dict[str, str] = field(default_factory=dict)
 
@@ -123,6 +130,8 @@ class _Insertion:
         for node in list(graph.node):
             if node.op_type in _CHANNEL_AXIS and node.name in chosen:
                 weight = weights[node.input[1]]
+                if node.op_type == "Conv" and node.input[0] in self.means:
+                    self._correct_bias(node, weights)
                 node.input[0] = self._activation(node.input[0])
                 node.input[1] = self._weight(weight, _CHANNEL_AXIS[node.op_type])
             self.nodes.append(node)
@@ -150,17 +159,44 @@ class _Insertion:
         """Name of the weight after it went through int8, one scale per index of ``axis``."""
         pair = f"{weight.name}/int8_axis{axis}"
         if pair not in self.dequantised:
-            values = numpy_helper.to_array(weight)
-            others = tuple(i for i in range(values.ndim) if i != axis)
-            scales = _scales(np.abs(values).max(axis=others), self.rest)
+            codes, scales = self._rounded(weight, axis)
             inputs = [
-                self._constant(f"{pair}/codes", _codes(values, np.expand_dims(scales, others))),
+                self._constant(f"{pair}/codes", codes),
                 self._constant(f"{pair}/scales", scales),
                 self._constant(f"{pair}/zeros", np.zeros(scales.shape, np.int8)),
             ]
             self._node("DequantizeLinear", inputs, f"{pair}/dequantised", axis=axis)
             self.dequantised[pair] = f"{pair}/dequantised"
         return self.dequantised[pair]
+
+    def _rounded(
+        self, weight: onnx.TensorProto, axis: int
+    ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+        """A weight's codes, and its scales along ``axis``."""
+        values = numpy_helper.to_array(weight)
+        others = tuple(i for i in range(values.ndim) if i != axis)
+        scales = _scales(np.abs(values).max(axis=others), self.rest)
+        return _codes(values, np.expand_dims(scales, others)), scales
+
+    def _correct_bias(self, node: NodeProto, weights: Mapping[str, onnx.TensorProto]) -> None:
+        """Give a convolution a bias of its own that makes up for its weight's rounding."""
+        weight = weights[node.input[1]]
+        codes, scales = self._rounded(weight, 0)
+        values = numpy_helper.to_array(weight).astype(np.float64)
+        lost = values - codes * scales.astype(np.float64).reshape(-1, 1, 1, 1)
+        by_channel = lost.reshape(*lost.shape[:2], -1).sum(axis=2)  # outputs×inputs of a group
+        groups = len(self.means[node.input[0]]) // lost.shape[1]
+        of_group = self.means[node.input[0]].reshape(groups, -1)
+        inputs = np.repeat(of_group, len(lost) // groups, axis=0)
+        shift = (by_channel * inputs).sum(axis=1)
+        if len(node.input) > 2:
+            if node.input[2] not in weights:
+                return  # a computed bias; none of the networks has one
+            bias = numpy_helper.to_array(weights[node.input[2]]) + shift
+            del node.input[2]
+        else:
+            bias = shift
+        node.input.append(self._constant(f"{node.name}/int8_bias", bias.astype(np.float32)))
 
     def _magnitude(self, name: str) -> float:
         if name not in self.ranges:

@@ -133,7 +133,7 @@ def test_budget(job: Path, tmp_path: Path) -> None:
     (pictures / proof.file).write_bytes(proof.path.read_bytes())
     (tmp_path / onnx.name).write_bytes(onnx.read_bytes())
     engine = tmp_path / "all.engine"
-    options = BuildOptions("onnxruntime", Precision.INT8, max_drift=0.0, worst=0)
+    options = BuildOptions("onnxruntime", Precision.INT8, max_drift=0.0, min_int8=1.0)
     with pytest.raises(DriftExceeded, match="bundled proof drifts -"):
         build_engine(onnx, options, engine, lambda _: None)
     assert not engine.exists()

@@ -106,45 +106,45 @@ def test_calibration_as_a_whole(exported, photographs) -> None:
         [*photographs, small],
         photographs,
         SCALE,
-        Precision.FP16,
-        worst=3,
+        max_drift=0.0,
+        min_int8=0.6,
         progress=lambda step, done, total: steps.add(step),
     )
-    assert steps == {"calibrating", "ranking layers"}
+    assert steps == {"measuring channels", "calibrating", "ranking layers", "searching"}
     assert result.left_out == ("small",)
     assert result.calibration_sha256 == digest(make_crops(photographs, CROP_SIZE, CROP_COUNT))
     assert set(result.ranges.bounds) == set(activations(exported))
-    assert len(result.float_nodes) == 3
+    assert len(result.ranked) == len(quantisable_nodes(exported))
     assert [d.drift for d in result.float_nodes] == sorted(d.drift for d in result.float_nodes)
-    weights = {n.name: n.input[1] for n in result.model.graph.node if n.op_type == "Conv"}
+    model = result.graph(Precision.FP16)
+    weights = {n.name: n.input[1] for n in model.graph.node if n.op_type == "Conv"}
     in_float = {name for name, weight in weights.items() if weight == f"{name}.weight"}
     assert in_float == {d.node for d in result.float_nodes}
-    assert 0 < result.int8_mac_share < 1
-    assert result.int8_mac_share == int8_mac_share(result.model)
-    again = quantise(exported, result.ranges.bounds, in_float, Precision.FP16)
-    assert again == result.model
-    lower(result.model, Precision.FP16)
+    (chosen,) = (t for t in result.trials if set(t.float_nodes) == in_float)
+    assert 0.6 <= int8_mac_share(model) == pytest.approx(chosen.int8_share)
+    lower(model, Precision.FP16)
 
 
-def test_no_layer_in_float_needs_no_tuning_pictures(exported, photographs) -> None:
-    result = calibrate_int8(exported, photographs, (), SCALE, Precision.FP32, worst=0)
+def test_a_large_budget_leaves_no_layer_in_float(exported, photographs) -> None:
+    result = calibrate_int8(exported, photographs, photographs, SCALE, max_drift=100)
     assert result.float_nodes == ()
-    assert result.int8_mac_share == 1.0
+    assert int8_mac_share(result.graph(Precision.FP32)) == 1.0
 
 
 def test_empty_sets_and_counts_are_refused(exported, photographs) -> None:
     with pytest.raises(DatasetError, match="calibration"):
-        calibrate_int8(exported, (), photographs, SCALE, Precision.FP32)
+        calibrate_int8(exported, (), photographs, SCALE)
     with pytest.raises(DatasetError, match="tuning"):
-        calibrate_int8(exported, photographs, (), SCALE, Precision.FP32)
-    with pytest.raises(ExportError, match="worst -1"):
-        calibrate_int8(exported, photographs, photographs, SCALE, Precision.FP32, worst=-1)
+        calibrate_int8(exported, photographs, (), SCALE)
+    for wrong in ({"max_drift": -0.1}, {"min_int8": 1.1}, {"min_int8": -0.1}):
+        with pytest.raises(ExportError, match=r"within .* dB with"):
+            calibrate_int8(exported, photographs, photographs, SCALE, **wrong)
 
 
 @pytest.mark.shared
 @pytest.mark.slow
 def test_drift_of_vapsr_s_with_the_bundled_pictures(shared) -> None:
-    """All layers int8 costs Set5 half a decibel, the ten worst in float a twentieth."""
+    """At least 80 % of the MACs in int8, a tenth of a decibel at most."""
     from srdeploy.calib.sensitivity import TuningPair
     from srdeploy.data import pictures
 
@@ -159,13 +159,13 @@ def test_drift_of_vapsr_s_with_the_bundled_pictures(shared) -> None:
         name: [NamedPicture(p.name, p.read()) for p in pictures(name)]
         for name in ("calibration", "tuning")
     }
-    result = calibrate_int8(model, split["calibration"], split["tuning"], 4, Precision.FP32)
+    result = calibrate_int8(model, split["calibration"], split["tuning"], 4)
+    int8 = result.graph(Precision.FP32)
     (dataset,) = find_datasets(shared / "data" / "Set5", 4)
     pairs = [TuningPair(*pair.read()) for pair in dataset.pairs]
     reference = mean_psnr(model, pairs, 4)
     assert reference == pytest.approx(32.168, abs=0.005)
-    assert mean_psnr(result.model, pairs, 4) - reference > -0.08
-    everything = quantise(model, result.ranges.bounds)
-    assert mean_psnr(everything, pairs, 4) - reference > -0.8
-    assert result.int8_mac_share > 0.6
-    assert result.float_nodes[0].node == "body.10.proj_2"
+    assert mean_psnr(int8, pairs, 4) - reference > -0.1
+    assert int8_mac_share(int8) >= 0.8
+    repaired = quantise(result.prepared, result.ranges.bounds, means=result.means)
+    assert mean_psnr(repaired, pairs, 4) - reference > -0.3  # -0.487 without the repairs

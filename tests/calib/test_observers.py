@@ -7,13 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from srdeploy.calib.observers import MinMaxObserver, PercentileObserver
+from srdeploy.calib.observers import (
+    EntropyObserver,
+    MinMaxObserver,
+    MseObserver,
+    PercentileObserver,
+)
 from srdeploy.errors import DatasetError
 
 OBSERVERS = {
     "minmax": MinMaxObserver,
     "99": lambda: PercentileObserver(99),
     "50": lambda: PercentileObserver(50),
+    "mse": MseObserver,
+    "entropy": EntropyObserver,
 }
 tensors = arrays.arrays(
     np.float32,
@@ -65,6 +72,32 @@ def test_percentile_lets_a_rare_outlier_saturate() -> None:
     observer = PercentileObserver(99.99)
     observer.observe(values)
     assert observer.bounds()[1] == pytest.approx(1, rel=0.01)
+
+
+def rounding_error(values: np.ndarray, reach: float) -> float:
+    """Mean squared error of int8 with 127 codes on each side up to ``reach``."""
+    step = reach / 127
+    codes = np.clip(np.rint(values / step), -127, 127)
+    return float(np.mean((codes * step - values) ** 2))
+
+
+@pytest.mark.parametrize("spread", [0.5, 1.0, 2.0])
+def test_mse_rounds_best(spread: float) -> None:
+    """Against every other range, by rounding the values themselves."""
+    values = np.random.default_rng(1).lognormal(0, spread, 50_000).astype(np.float32)
+    observer = MseObserver()
+    observer.observe(values)
+    reach = observer.bounds()[1]
+    others = [rounding_error(values, float(values.max()) * 2.0**-k) for k in np.arange(0, 6, 0.1)]
+    assert rounding_error(values, reach) <= 1.05 * min(others)
+
+
+def test_entropy_leaves_outliers_and_keeps_the_body() -> None:
+    values = np.random.default_rng(2).normal(0, 1, 100_000).astype(np.float32)
+    values[:3] = 60
+    observer = EntropyObserver()
+    observer.observe(values)
+    assert 2.5 < observer.bounds()[1] < 12
 
 
 def test_views_and_float_layouts_are_read_right() -> None:
