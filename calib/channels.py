@@ -16,7 +16,7 @@ from .ranges import Progress, watch
 
 @dataclass(frozen=True)
 class ChannelStatistics:
-    """Of one activation N×C×H×W, over all crops.
+    """Of one activation N×C×…, over all crops.
 
     Attributes:
         maxima: Largest magnitude of each channel, C.
@@ -52,8 +52,9 @@ def channel_statistics(
     sums: dict[str, NDArray[np.float64]] = {}
 
     def see(name: str, values: NDArray[np.float32]) -> None:
-        largest = np.abs(values).max(axis=(0, 2, 3))
-        total = values.mean(axis=(0, 2, 3), dtype=np.float64)
+        others = (0, *range(2, values.ndim))
+        largest = np.abs(values).max(axis=others)
+        total = values.mean(axis=others, dtype=np.float64)
         maxima[name] = np.maximum(maxima[name], largest) if name in maxima else largest
         sums[name] = sums[name] + total if name in sums else total
 

@@ -147,7 +147,8 @@ class _Graph:
             raise _Refused("its input is the picture")
         inverse = (1 / factors).astype(np.float32)
         if node.op_type == "Conv":
-            edits = [self.edit(node, 1, inverse.reshape(-1, 1, 1, 1))]
+            ones = [1] * (self.constant(node, 1).ndim - 1)
+            edits = [self.edit(node, 1, inverse.reshape(-1, *ones))]
             return edits + ([self.edit(node, 2, inverse)] if len(node.input) > 2 else [])
         if node.op_type in ("Relu", "LeakyRelu"):
             return self.divided(node.input[0], node, factors)

@@ -50,14 +50,20 @@ def int8_mac_share(model: onnx.ModelProto) -> float:
     Raises:
         ExportError: As :func:`macs`.
     """
-    producers = {out: node.op_type for node in model.graph.node for out in node.output}
     model = inline_functions(model)
+    producers = {out: node for node in model.graph.node for out in node.output}
+
+    def is_int8(name: str) -> bool:
+        node = producers.get(name)
+        if node is not None and node.op_type == "Transpose":  # of a linear layer's weight
+            node = producers.get(node.input[0])
+        return node is not None and node.op_type == "DequantizeLinear"
+
     counts = macs(model, 64, 64)
     in_int8 = sum(
         counts[node.name]
         for node in model.graph.node
-        if node.name in counts
-        and all(producers.get(name) == "DequantizeLinear" for name in node.input[:2])
+        if node.name in counts and all(is_int8(name) for name in node.input[:2])
     )
     return in_int8 / max(sum(counts.values()), 1)
 

@@ -8,6 +8,7 @@ Integer-Arithmetic-Only Inference", CVPR 2018; Krishnamoorthi, arXiv:1806.08342,
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,7 +38,8 @@ _CHANNEL_AXIS = {"Conv": 0, "MatMul": 1}
 def quantisable_nodes(model: onnx.ModelProto) -> tuple[str, ...]:
     """Names of the Conv and MatMul nodes that :func:`quantise` takes, in the graph's order.
 
-    Those have a weight that is a constant (for MatMul a matrix) and are not pinned to fp32.
+    Those have a weight that is a constant (for MatMul a matrix, or a transposed one, as PyTorch
+    writes its linear layers) and are not pinned to fp32.
 
     Raises:
         ExportError: Two of them share a name, or one has none.
@@ -99,6 +101,7 @@ def quantise(
 
 def _quantisable(model: onnx.ModelProto) -> list[NodeProto]:
     weights = {t.name: t for t in model.graph.initializer}
+    turned = _transposed_weights(model)
     return [
         node
         for node in model.graph.node
@@ -106,10 +109,27 @@ def _quantisable(model: onnx.ModelProto) -> list[NodeProto]:
         and not node.domain
         and not kept_in_fp32(node)
         and node.input[0] not in weights
-        and node.input[1] in weights
-        and weights[node.input[1]].data_type == onnx.TensorProto.FLOAT
-        and (node.op_type == "Conv" or len(weights[node.input[1]].dims) == 2)
+        and (weight := weights.get(turned.get(node.input[1], node.input[1]))) is not None
+        and weight.data_type == onnx.TensorProto.FLOAT
+        and (node.op_type == "Conv" or len(weight.dims) == 2)
+        and (node.op_type == "MatMul" or node.input[1] not in turned)
     ]
+
+
+def _transposed_weights(model: onnx.ModelProto) -> dict[str, str]:
+    """Outputs of the Transpose nodes that turn a constant matrix for one reader, to its name."""
+    weights = {t.name: t for t in model.graph.initializer}
+    reads = Counter(name for node in model.graph.node for name in node.input)
+    reads.update(value.name for value in model.graph.output)
+    return {
+        node.output[0]: node.input[0]
+        for node in model.graph.node
+        if node.op_type == "Transpose"
+        and node.input[0] in weights
+        and len(weights[node.input[0]].dims) == 2
+        and reads[node.output[0]] == 1
+        and [list(a.ints) for a in node.attribute] in ([[1, 0]], [])
+    }
 
 
 @dataclass
@@ -126,14 +146,20 @@ class _Insertion:
     def run(self, skip: Collection[str]) -> None:
         graph = self.model.graph
         weights = {t.name: t for t in graph.initializer}
-        chosen = {node.name for node in _quantisable(self.model)} - set(skip)
+        nodes = [node for node in _quantisable(self.model) if node.name not in set(skip)]
+        chosen = {node.name for node in nodes}
+        turned = _transposed_weights(self.model)
+        wanted = {node.input[1] for node in nodes}
         for node in list(graph.node):
-            if node.op_type in _CHANNEL_AXIS and node.name in chosen:
-                weight = weights[node.input[1]]
-                if node.op_type == "Conv" and node.input[0] in self.means:
-                    self._correct_bias(node, weights)
+            if node.op_type == "Transpose" and node.output[0] in turned.keys() & wanted:
+                # the matrix as it is stored: outputs are its rows
+                node.input[0] = self._weight(weights[node.input[0]], 0)
+            elif node.op_type in _CHANNEL_AXIS and node.name in chosen:
+                if weight := weights.get(node.input[1]):
+                    if node.op_type == "Conv" and node.input[0] in self.means:
+                        self._correct_bias(node, weights)
+                    node.input[1] = self._weight(weight, _CHANNEL_AXIS[node.op_type])
                 node.input[0] = self._activation(node.input[0])
-                node.input[1] = self._weight(weight, _CHANNEL_AXIS[node.op_type])
             self.nodes.append(node)
         used = {name for node in self.nodes for name in node.input}
         used |= {value.name for value in graph.output}
@@ -183,7 +209,7 @@ class _Insertion:
         weight = weights[node.input[1]]
         codes, scales = self._rounded(weight, 0)
         values = numpy_helper.to_array(weight).astype(np.float64)
-        lost = values - codes * scales.astype(np.float64).reshape(-1, 1, 1, 1)
+        lost = values - codes * scales.astype(np.float64).reshape(-1, *[1] * (values.ndim - 1))
         by_channel = lost.reshape(*lost.shape[:2], -1).sum(axis=2)  # outputs×inputs of a group
         groups = len(self.means[node.input[0]]) // lost.shape[1]
         of_group = self.means[node.input[0]].reshape(groups, -1)

@@ -18,11 +18,13 @@ from srdeploy.errors import DatasetError
 from srdeploy.export.passes import run_passes
 from srdeploy.export.quantise import activations, quantisable_nodes, quantise
 from srdeploy.export.trace import trace
-from srdeploy.models import architecture
+from srdeploy.models import architecture, architecture_names
 from srdeploy.models.attentionsr import AttentionSRConfig
+from srdeploy.models.han import HANConfig
 from srdeploy.models.vapsr import VapSRConfig
 from srdeploy.runtime.targets.onnxruntime import float_runner, graph_runner
 
+FAMILIES = [architecture(name) for name in architecture_names()]
 FRAMES = np.random.default_rng(0).random((2, 3, 13, 17), dtype=np.float32)
 
 
@@ -53,14 +55,19 @@ def test_statistics_are_those_of_the_channels(exported, photographs) -> None:
 @settings(max_examples=8)
 @given(
     config=st.sampled_from(
-        [VapSRConfig(2, 8, 2, 16), VapSRConfig(4, 8, 1, 12, 2, 16), AttentionSRConfig(3, 8, 2, 2)]
+        [
+            VapSRConfig(2, 8, 2, 16),
+            VapSRConfig(4, 8, 1, 12, 2, 16),
+            AttentionSRConfig(3, 8, 2, 2),
+            HANConfig(2, 2, 2, 8, 2),
+        ]
     ),
     seed=st.integers(0, 3),
     balance=st.sampled_from([0.0, 0.5, 1.0]),
 )
 def test_nothing_changes_in_float(config, seed, balance) -> None:
     """Whatever the network and the channels' sizes; groups and pixel shuffle included."""
-    family = architecture("vapsr" if isinstance(config, VapSRConfig) else "attentionsr")
+    family = next(f for f in FAMILIES if isinstance(config, f.configuration))
     torch.manual_seed(seed)
     model = trace(family.build(config).eval(), family.describe(config))
     run_passes(model)

@@ -328,3 +328,39 @@ def test_published_macs_for_a_720p_output(variant, billions) -> None:
     config = next(v.config for v in family.variants if v.name == variant)
     model = trace(family.build(config), family.describe(config))
     assert round(sum(macs(model, 180, 320).values()) / 1e9, 2) == billions
+
+
+def test_linear_layers_are_quantised_by_their_outputs() -> None:
+    """PyTorch writes x·Wᵀ: W as it is stored goes through int8, one scale a row, then turns."""
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(6, 4)
+    weight = linear.weight.detach().numpy()
+    weight[2] *= 50  # a scale of its own, so that the others keep their codes
+    nodes = [
+        helper.make_node("Transpose", ["linear.weight"], ["turned"], "turn", perm=[1, 0]),
+        helper.make_node("MatMul", ["x", "turned"], ["y"], "linear"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "linear",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", 6])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["N", 4])],
+        [numpy_helper.from_array(weight.copy(), "linear.weight")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+    model.ir_version = 10
+    assert quantisable_nodes(model) == ("linear",)
+    x = np.random.default_rng(0).uniform(-1, 1, (50, 6)).astype(np.float32)
+    quantised = quantise(model, {"x": (-1.0, 1.0)})
+    got = graph_runner(quantised)({"x": x})["y"]
+    exact = x @ weight.T
+    assert (np.abs(got - exact).max(axis=0) < 0.02 * np.abs(exact).max(axis=0)).all()
+    scales = next(t for t in quantised.graph.initializer if t.name.endswith("/scales"))
+    assert list(scales.dims) == [4]
+    assert [n.op_type for n in quantised.graph.node][-2:] == ["DequantizeLinear", "MatMul"]
+    shared = onnx.ModelProto()
+    shared.CopyFrom(model)
+    shared.graph.output.append(
+        helper.make_tensor_value_info("turned", onnx.TensorProto.FLOAT, [6, 4])
+    )
+    assert quantisable_nodes(shared) == ()  # somebody else reads the turned weight
