@@ -8,6 +8,7 @@ A further observer is a class with the two methods of :class:`Observer`.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Protocol
 
 import numpy as np
@@ -52,7 +53,7 @@ class MinMaxObserver:
         return -self._largest, self._largest
 
 
-class HistogramObserver:
+class HistogramObserver(ABC):
     """Base of the observers that choose a range from how often each magnitude occurs.
 
     The histogram has one bin per upper 15 bits of float32 without the sign, which is a bin per
@@ -79,9 +80,9 @@ class HistogramObserver:
         reached = min(self._reach(), self._largest)
         return -reached, reached
 
+    @abstractmethod
     def _reach(self) -> float:
         """The a of the range."""
-        raise NotImplementedError
 
     def _candidates(self) -> NDArray[np.float64]:
         """Ranges to choose among, from 1/64 of the largest magnitude to all of it."""
