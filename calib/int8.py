@@ -123,7 +123,7 @@ def calibrate_int8(
     before = channel_statistics(model, crops, convolved_tensors(model), progress)
     done = equalise(prepared, {name: found.maxima for name, found in before.items()})
     ranges = collect_ranges(prepared, crops, activations(prepared), observer, progress)
-    readers = {node.name: node.input[0] for node in model.graph.node}
+    readers = {node.name: node.input[0] for node in model.graph.node if node.name in nodes}
     means: dict[str, NDArray[np.floating]] = {n: found.means for n, found in before.items()}
     # an equalised activation has one reader, and its means are divided as it is
     means |= {readers[n]: means[readers[n]] / by for n, by in done.factors.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from srdeploy.calib.int8 import CROP_COUNT, CROP_SIZE, calibrate_int8
@@ -123,6 +124,19 @@ def test_calibration_as_a_whole(exported, photographs) -> None:
     (chosen,) = (t for t in result.trials if set(t.float_nodes) == in_float)
     assert 0.6 <= int8_mac_share(model) == pytest.approx(chosen.int8_share)
     lower(model, Precision.FP16)
+
+
+def test_a_graph_with_nodes_that_read_nothing(exported, photographs) -> None:
+    """Constant nodes, as they stand in a graph whose custom ops were written out."""
+    model = onnx.ModelProto()
+    model.CopyFrom(exported)
+    half = onnx.helper.make_node("Constant", [], ["half"], "half", value_float=0.5)
+    model.graph.node.insert(0, half)
+    result = calibrate_int8(model, photographs, photographs, SCALE, max_drift=100)
+    assert (
+        result.ranges
+        == calibrate_int8(exported, photographs, photographs, SCALE, max_drift=100).ranges
+    )
 
 
 def test_a_large_budget_leaves_no_layer_in_float(exported, photographs) -> None:
