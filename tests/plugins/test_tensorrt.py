@@ -18,8 +18,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from srdeploy.errors import BuildError
 from srdeploy.plugins import VERSION, plugin_versions
 from srdeploy.runtime.targets import open_target, tensorrt_rtx
+from srdeploy.spec import BuildConfig, Precision
 from tensorrt_stubs import bootstrap, build_stubs
 
 DRIVER = Path(__file__).with_name("tensorrt_driver.py")
@@ -168,7 +170,18 @@ def test_tensorrt_rtx_never_parses_with_a_plugin(repository) -> None:
         assert ("plugins are registered" in done.stdout) == (namespace == "srdeploy")
 
 
-def test_tensorrt_rtx_builds_in_a_process_of_its_own() -> None:
-    """Nothing that this process registers can reach it."""
-    assert open_target("tensorrt-rtx")._build_apart.__module__ == tensorrt_rtx.__name__
-    assert tensorrt_rtx.multiprocessing.get_context("spawn").Process._start_method == "spawn"
+def test_tensorrt_rtx_builds_in_a_process_of_its_own(monkeypatch) -> None:
+    """A fresh one, not a fork: nothing that this process registers can reach it."""
+    methods: list[str] = []
+    real = tensorrt_rtx.multiprocessing.get_context
+
+    def remembered(method: str) -> object:
+        methods.append(method)
+        return real(method)
+
+    monkeypatch.setattr(tensorrt_rtx.multiprocessing, "get_context", remembered)
+    monkeypatch.setattr(tensorrt_rtx, "_build", None)  # in this process it must not be called
+    config = BuildConfig("", "tensorrt-rtx", "", Precision.FP32)
+    with pytest.raises(BuildError, match="refuses"):
+        open_target("tensorrt-rtx")._build_apart(b"no ONNX", ("8.6",), config)
+    assert methods == ["spawn"]
