@@ -20,13 +20,14 @@ from onnx import NodeProto, helper, numpy_helper
 
 from ..errors import ExportError
 from ..spec import Precision
-from .precision import kept_in_fp32, round_to
+from .precision import kept_in_fp32
 
 LEVELS = 127
 """Codes on each side of zero: −128 is left out so that a weight's negative has a code too."""
 
-# From here on fp16 keeps 9 bits of a scale (it is subnormal below 2⁻¹⁴), so that rounding it
-# moves the largest code by a quarter step at most. bf16 has the exponents of float32.
+# A scale has 8 bits, as bf16 keeps: then codes are the same whatever type the rest is in.
+_SCALE_STEPS = 256
+# From here on fp16 keeps 8 bits of a scale too (it is subnormal below 2⁻¹⁴).
 _LEAST_SCALE = {Precision.FP16: 2.0**-16}
 _LEAST_FLOAT_SCALE = 2.0**-60
 # First opset whose Q/DQ take fp16 and bf16 scales.
@@ -53,6 +54,30 @@ def quantisable_nodes(model: onnx.ModelProto) -> tuple[str, ...]:
     return tuple(names)
 
 
+@dataclass(frozen=True)
+class Weight:
+    """The constant that a node multiplies by.
+
+    Attributes:
+        name: Of the initializer.
+        axis: Of its output channels, each of which has a scale of its own.
+    """
+
+    name: str
+    axis: int
+
+
+def quantisable_weights(model: onnx.ModelProto) -> dict[str, Weight]:
+    """The weights of :func:`quantisable_nodes`, by the names of these."""
+    turned = _transposed_weights(model)
+    return {
+        node.name: Weight(turned[node.input[1]], 0)  # a linear layer's: outputs are its rows
+        if node.input[1] in turned
+        else Weight(node.input[1], _CHANNEL_AXIS[node.op_type])
+        for node in _quantisable(model)
+    }
+
+
 def activations(model: onnx.ModelProto) -> tuple[str, ...]:
     """Names of the tensors whose ranges :func:`quantise` wants, in the graph's order."""
     return tuple(dict.fromkeys(node.input[0] for node in _quantisable(model)))
@@ -64,6 +89,7 @@ def quantise(
     skip: Collection[str] = (),
     rest: Precision = Precision.FP32,
     means: Mapping[str, NDArray[np.floating]] | None = None,
+    codes: Mapping[str, NDArray[np.int8]] | None = None,
 ) -> onnx.ModelProto:
     """Return the graph with Q/DQ around every quantisable node but those in ``skip``.
 
@@ -75,9 +101,11 @@ def quantise(
         ranges: Activation tensor to its (low, high); the larger magnitude counts.
         skip: Names of nodes that stay in float.
         rest: Type that :func:`~srdeploy.export.precision.lower` will give the remainder;
-            scales are rounded to it before weights are, so that lowering changes no code.
+            scales are made exact in it before weights are rounded.
         means: Activation tensor to the mean of each of its channels; a convolution whose
             input stands there has its bias corrected.
+        codes: Weight to its codes, for the scales of :func:`weight_scales`; others are
+            rounded to the nearest.
 
     Raises:
         ExportError: A range is missing or not finite, ``skip`` names no quantisable node,
@@ -94,7 +122,7 @@ def quantise(
         )
     quantised = onnx.ModelProto()
     quantised.CopyFrom(model)
-    _Insertion(quantised, ranges, rest, means or {}).run(skip)
+    _Insertion(quantised, ranges, rest, means or {}, codes or {}).run(skip)
     onnx.checker.check_model(quantised, full_check=True)
     return quantised
 
@@ -140,6 +168,7 @@ class _Insertion:
     ranges: Mapping[str, tuple[float, float]]
     rest: Precision
     means: Mapping[str, NDArray[np.floating]]
+    codes: Mapping[str, NDArray[np.int8]]
     nodes: list[NodeProto] = field(default_factory=list)
     dequantised: dict[str, str] = field(default_factory=dict)
 
@@ -200,9 +229,13 @@ class _Insertion:
     ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
         """A weight's codes, and its scales along ``axis``."""
         values = numpy_helper.to_array(weight)
-        others = tuple(i for i in range(values.ndim) if i != axis)
-        scales = _scales(np.abs(values).max(axis=others), self.rest)
-        return _codes(values, np.expand_dims(scales, others)), scales
+        scales = weight_scales(values, axis, self.rest)
+        given = self.codes.get(weight.name)
+        # fp16 cannot have the least scales: then the codes that were made for others are void
+        if given is not None and np.array_equal(scales, weight_scales(values, axis)):
+            return given, scales
+        others = [i for i in range(values.ndim) if i != axis]
+        return nearest_codes(values, np.expand_dims(scales, others)), scales
 
     def _correct_bias(self, node: NodeProto, weights: Mapping[str, onnx.TensorProto]) -> None:
         """Give a convolution a bias of its own that makes up for its weight's rounding."""
@@ -242,16 +275,29 @@ class _Insertion:
         self.nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
 
 
+def weight_scales(
+    values: NDArray[np.float32], axis: int, rest: Precision = Precision.FP32
+) -> NDArray[np.float32]:
+    """One scale for each index of ``axis``, exact in ``rest``."""
+    others = tuple(i for i in range(values.ndim) if i != axis)
+    return _scales(np.abs(values).max(axis=others), rest)
+
+
 def _scales(magnitudes: NDArray[np.floating], rest: Precision) -> NDArray[np.float32]:
     """Steps of the int8 grids that reach ``magnitudes``, exact in ``rest``."""
     # What was zero throughout is exact on any grid; 1 keeps clear of every type's limits.
-    reached = np.where(magnitudes == 0, 1.0, magnitudes)
+    reached = np.where(magnitudes == 0, 1.0, magnitudes).astype(np.float64)
     least = _LEAST_SCALE.get(rest, _LEAST_FLOAT_SCALE)
-    scales: NDArray[np.float32] = round_to(np.maximum(reached / LEVELS, least), rest)
+    fraction, exponent = np.frexp(np.maximum(reached / LEVELS, least))
+    scales: NDArray[np.float32] = np.ldexp(
+        np.ceil(fraction * _SCALE_STEPS) / _SCALE_STEPS, exponent
+    ).astype(np.float32)
     return scales
 
 
-def _codes(values: NDArray[np.float32], scales: NDArray[np.float32]) -> NDArray[np.int8]:
+def nearest_codes(
+    values: NDArray[np.floating], scales: NDArray[np.float32]
+) -> NDArray[np.int8]:
     """Nearest int8 codes, ties to even as ONNX has it."""
     codes: NDArray[np.int8] = np.clip(np.rint(values / scales), -LEVELS, LEVELS).astype(np.int8)
     return codes

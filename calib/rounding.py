@@ -1,0 +1,200 @@
+"""Adaptive rounding: int8 weights chosen so that a layer's output errs least, not each weight.
+
+Nearest rounding makes each weight's error small and forgets that errors add up. Here the
+weights of an output channel are rounded one after the other, and what each loses is taken up
+by those that are still to come, as far as their inputs go together on the calibration crops.
+Only the covariance of the inputs is needed; means are left to the correction of the bias.
+
+Source: Hassibi and Stork, "Second order derivatives for network pruning: Optimal Brain
+Surgeon", NIPS 1992; for quantisation Frantar et al., "GPTQ", arXiv:2210.17323, section 3.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import NodeProto, helper, numpy_helper
+
+from ..export.quantise import Weight, nearest_codes, quantisable_weights, weight_scales
+from .pictures import Crops
+from .ranges import Progress, watch
+
+# Rows of the covariance's sample for each of its dimensions, and at least.
+_ROWS_PER_DIMENSION = 16
+_LEAST_ROWS = 4096
+# Bytes of covariances that are collected in one run over the crops.
+_HELD_AT_ONCE = 512 << 20
+# Added to the diagonal, as a share of its mean: inputs that were always zero on the crops
+# need not stay so.
+_DAMPING = 0.01
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A node, its weight, and the size of its covariances (groups × d × d)."""
+
+    node: NodeProto
+    weight: Weight
+    values: NDArray[np.float32]
+
+    @property
+    def groups(self) -> int:
+        if self.node.op_type != "Conv":
+            return 1
+        return next((a.i for a in self.node.attribute if a.name == "group"), 1)
+
+    @property
+    def matrix(self) -> NDArray[np.float64]:
+        """Weights as groups × outputs of a group × d."""
+        by_output = np.moveaxis(self.values, self.weight.axis, 0)
+        return by_output.reshape(self.groups, len(by_output) // self.groups, -1).astype(float)
+
+    def codes(self, matrix: NDArray[np.int8]) -> NDArray[np.int8]:
+        """The inverse of :attr:`matrix`."""
+        moved = np.moveaxis(self.values, self.weight.axis, 0).shape
+        return np.ascontiguousarray(np.moveaxis(matrix.reshape(moved), 0, self.weight.axis))
+
+
+def round_weights(
+    model: onnx.ModelProto, crops: Crops, progress: Progress | None = None
+) -> dict[str, NDArray[np.int8]]:
+    """Int8 codes of the weights of all quantisable nodes.
+
+    Args:
+        model: Float32 N×3×H×W in, as :func:`~srdeploy.export.quantise.quantise` will get it.
+        crops: N×H×W×3 uint8.
+        progress: Told the crops that are done.
+
+    Returns:
+        Name of the weight to codes of its shape; a weight that several nodes read is left to
+        nearest rounding.
+
+    Raises:
+        DatasetError: There are no crops.
+    """
+    constants = {t.name: t for t in model.graph.initializer}
+    nodes = {node.name: node for node in model.graph.node}
+    weights = quantisable_weights(model)
+    names = [weight.name for weight in weights.values()]
+    layers = [
+        _Layer(nodes[name], weight, numpy_helper.to_array(constants[weight.name]))
+        for name, weight in weights.items()
+        if names.count(weight.name) == 1
+    ]
+    rounded: dict[str, NDArray[np.int8]] = {}
+    for block in _blocks(layers):
+        for layer, covariance in zip(block, _covariances(model, block, crops, progress), strict=True):
+            rounded[layer.weight.name] = _rounded(layer, covariance)
+    return rounded
+
+
+def _blocks(layers: Sequence[_Layer]) -> Iterator[list[_Layer]]:
+    """Layers whose covariances fit into memory together."""
+    block: list[_Layer] = []
+    held = 0
+    for layer in layers:
+        size = 8 * layer.groups * layer.matrix.shape[2] ** 2
+        if block and held + size > _HELD_AT_ONCE:
+            yield block
+            block, held = [], 0
+        block.append(layer)
+        held += size
+    if block:
+        yield block
+
+
+def _covariances(
+    model: onnx.ModelProto, layers: Sequence[_Layer], crops: Crops, progress: Progress | None
+) -> list[NDArray[np.float64]]:
+    """Covariance of what each layer's weights are multiplied with, groups × d × d."""
+    shapes = [(layer.groups, layer.matrix.shape[2]) for layer in layers]
+    products = [np.zeros((groups, d, d)) for groups, d in shapes]
+    sums = [np.zeros(shape) for shape in shapes]
+    counts = [0] * len(layers)
+    readers: dict[str, list[int]] = {}
+    for index, layer in enumerate(layers):
+        readers.setdefault(layer.node.input[0], []).append(index)
+
+    def see(name: str, values: NDArray[np.float32]) -> None:
+        for index in readers[name]:
+            d = shapes[index][1]
+            wanted = math.ceil(max(_LEAST_ROWS, _ROWS_PER_DIMENSION * d) / len(crops))
+            rows = _rows(layers[index], values, wanted)
+            products[index] += rows.transpose(0, 2, 1) @ rows
+            sums[index] += rows.sum(axis=1, dtype=np.float64)
+            counts[index] += rows.shape[1]
+
+    watch(model, crops, tuple(readers), see, "rounding weights", progress)
+    means = [total / count for total, count in zip(sums, counts, strict=True)]
+    return [
+        product / count - mean[:, :, None] * mean[:, None, :]
+        for product, count, mean in zip(products, counts, means, strict=True)
+    ]
+
+
+def _rows(layer: _Layer, values: NDArray[np.float32], wanted: int) -> NDArray[np.float32]:
+    """About ``wanted`` places of an activation, as groups × places × d."""
+    if layer.node.op_type == "MatMul":
+        rows = values.reshape(-1, values.shape[-1])
+        return rows[:: max(len(rows) // wanted, 1)][None]
+    attributes = {a.name: helper.get_attribute_value(a) for a in layer.node.attribute}
+    kernel = layer.values.shape[2:]
+    spatial = len(kernel)
+    pads = list(attributes.get("pads", [0] * 2 * spatial))
+    edges = [(0, 0), (0, 0), *zip(pads[:spatial], pads[spatial:], strict=True)]
+    padded = np.pad(values, edges)
+    dilations = list(attributes.get("dilations", [1] * spatial))
+    spans = [dilation * (edge - 1) + 1 for dilation, edge in zip(dilations, kernel, strict=True)]
+    windows = np.lib.stride_tricks.sliding_window_view(
+        padded, spans, axis=tuple(range(2, 2 + spatial))
+    )
+    windows = windows[(..., *(slice(None, None, dilation) for dilation in dilations))]
+    places = math.prod(windows.shape[2 : 2 + spatial])
+    chosen = np.arange(0, places * len(values), max(places * len(values) // wanted, 1))
+    index = np.unravel_index(chosen, (len(values), *windows.shape[2 : 2 + spatial]))
+    patches = windows[(index[0], slice(None), *index[1:])]  # places × channels × kernel
+    grouped = patches.reshape(len(chosen), layer.groups, -1)
+    return np.ascontiguousarray(grouped.transpose(1, 0, 2))
+
+
+def _rounded(layer: _Layer, covariance: NDArray[np.float64]) -> NDArray[np.int8]:
+    """The codes of one layer's weight."""
+    matrix = layer.matrix
+    scales = weight_scales(layer.values, layer.weight.axis).reshape(*matrix.shape[:2], 1)
+    diagonal = np.einsum("gii->gi", covariance)
+    damped = covariance.copy()
+    index = np.arange(matrix.shape[2])
+    damped[:, index, index] += _DAMPING * diagonal.mean(axis=1, keepdims=True) + 1e-12
+    # What a rounding error in one weight asks of those after it: a row of the upper Cholesky
+    # factor of the inverse, over its first entry.
+    upper = np.linalg.cholesky(np.linalg.inv(damped)).transpose(0, 2, 1)
+    codes = np.empty(matrix.shape, np.int8)
+    left = matrix.copy()
+    for i in range(matrix.shape[2]):
+        codes[:, :, i] = nearest_codes(left[:, :, i], scales[:, :, 0])
+        error = (left[:, :, i] - codes[:, :, i] * scales[:, :, 0]) / upper[:, None, i, i]
+        left[:, :, i:] -= error[:, :, None] * upper[:, None, i, i:]
+    nearest = nearest_codes(matrix, scales)
+    return layer.codes(_better(matrix, scales, covariance, codes, nearest))
+
+
+def _better(
+    matrix: NDArray[np.float64],
+    scales: NDArray[np.float32],
+    covariance: NDArray[np.float64],
+    codes: NDArray[np.int8],
+    nearest: NDArray[np.int8],
+) -> NDArray[np.int8]:
+    """By output channel, whichever codes err less."""
+
+    def error(chosen: NDArray[np.int8]) -> NDArray[np.float64]:
+        lost = matrix - chosen * scales
+        return np.einsum("god,gde,goe->go", lost, covariance, lost, optimize=True)
+
+    worse = error(codes) > error(nearest)
+    return np.where(worse[:, :, None], nearest, codes)
