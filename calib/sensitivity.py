@@ -2,156 +2,180 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from functools import cached_property
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
+from onnx import TensorProto, helper
 
-from ..errors import DatasetError, ExportError
-from ..export.quantise import quantisable_nodes, quantise
-from ..runtime.targets.onnxruntime import graph_runner
-from ..spec import Precision
-from ..validate.datasets import Picture
-from ..validate.metrics import cut_border, luma, psnr
-from ..validate.resize import modcrop, shrink
-from .pictures import NamedPicture, as_input
+from ..errors import ExportError
+from ..export.quantise import activation_scale, quantisable_nodes, scale_name
+from ..runtime.targets.onnxruntime import Runner, graph_runner
+from .journal import Journal
+from .quantiser import Quantiser
 from .ranges import Progress
+from .suffix import Prefix, Values
+from .tuning import Tuning
 
-# Of an LR picture in pixels: what is smaller is all border and padding.
-_LEAST_EDGE = 16
+NARROWER = (0.85, 0.7, 0.6, 0.5)
+"""Shares of an observed range that are tried: what a narrower range gains in resolution can
+outweigh what it cuts off."""
 
-
-@dataclass(frozen=True)
-class TuningPair:
-    """LR (H×W×3) and the HR (sH×sW×3) that it was made from, both uint8 RGB."""
-
-    lr: Picture
-    hr: Picture
+WORTH_A_TRY = 5e-4
+"""Loss in dB from which a repair of one layer is tried, and the gain that it must bring."""
 
 
 @dataclass(frozen=True)
 class NodeDrift:
-    """What quantising one node alone does to the mean PSNR-Y, in dB; below 0 is a loss."""
+    """What quantising one node alone does to the mean PSNR-Y, in dB; below 0 is a loss.
+
+    Attributes:
+        node: Name of the node.
+        drift: With the best range of its input that was found.
+        plain: With the observed range.
+        reach: Share of the observed range that is the best one.
+    """
 
     node: str
     drift: float
-
-
-def tuning_pairs(
-    pictures: Sequence[NamedPicture],
-    scale: int,
-    size: tuple[int, int] = (48, 72),
-    count: int = 4,
-) -> tuple[TuningPair, ...]:
-    """Cut the most textured LR windows, in turn from each picture.
-
-    Flat regions say nothing of a layer, and whole pictures would take minutes. Windows lie on
-    a grid of half their size.
-
-    Args:
-        pictures: Taken as HR; LR is made as the literature makes it.
-        scale: Upscaling factor.
-        size: (height, width) of a window in LR pixels; a smaller picture is one window.
-        count: How many windows at most.
-
-    Raises:
-        DatasetError: No picture is large enough to be measured.
-    """
-    windows = [_windows(modcrop(p.pixels, scale), scale, size) for p in pictures]
-    in_turn = [w for row in zip_longest(*windows) for w in row if w is not None]
-    if not in_turn or count < 1:
-        raise DatasetError(
-            f"none of {len(pictures)} tuning pictures can be measured at scale {scale}",
-            f"each edge needs at least {_LEAST_EDGE * scale} pixels",
-        )
-    return tuple(in_turn[:count])
-
-
-def _windows(hr: Picture, scale: int, size: tuple[int, int]) -> list[TuningPair]:
-    """The picture's windows, most textured first."""
-    if min(hr.shape[:2]) < _LEAST_EDGE * scale:
-        return []
-    lr = shrink(hr, scale)
-    height, width = (min(edge, length) for edge, length in zip(size, lr.shape, strict=False))
-    found: list[tuple[float, TuningPair]] = []
-    for top in range(0, lr.shape[0] - height + 1, max(height // 2, 1)):
-        for left in range(0, lr.shape[1] - width + 1, max(width // 2, 1)):
-            low = lr[top : top + height, left : left + width]
-            s_top, s_left = top * scale, left * scale
-            high = hr[s_top : s_top + height * scale, s_left : s_left + width * scale]
-            found.append((_texture(low), TuningPair(low, high)))
-    found.sort(key=lambda pair: -pair[0])
-    return [pair for _, pair in found]
-
-
-def _texture(picture: Picture) -> float:
-    """Mean squared difference of neighbours in Y."""
-    y = luma(picture)
-    return float(np.mean(np.diff(y, axis=0) ** 2) + np.mean(np.diff(y, axis=1) ** 2))
-
-
-def mean_psnr(model: onnx.ModelProto, pairs: Sequence[TuningPair], scale: int) -> float:
-    """Mean PSNR-Y in dB of a graph over ``pairs``, its output clamped and rounded.
-
-    Raises:
-        DatasetError: There are no pairs.
-    """
-    if not pairs:
-        raise DatasetError("there are no tuning pictures", "give at least one")
-    run = graph_runner(model)
-    source, sink = model.graph.input[0].name, model.graph.output[0].name
-    values = []
-    for pair in pairs:
-        upscaled = run({source: as_input(pair.lr[None])})[sink][0]
-        values.append(psnr(_plane(_pixels(upscaled), scale), _plane(pair.hr, scale)))
-    return float(np.mean(values))
-
-
-def _pixels(planar: NDArray[np.float32]) -> Picture:
-    """3×H×W in [0, 1] to H×W×3 uint8."""
-    codes = np.rint(np.clip(planar, 0, 1) * np.float32(255)).astype(np.uint8)
-    pixels: Picture = codes.transpose(1, 2, 0)
-    return pixels
-
-
-def _plane(picture: Picture, scale: int) -> NDArray[np.float64]:
-    return cut_border(luma(picture), scale)
+    plain: float
+    reach: float = 1.0
 
 
 def rank_nodes(
-    model: onnx.ModelProto,
-    ranges: Mapping[str, tuple[float, float]],
+    quantiser: Quantiser,
     nodes: Sequence[str],
-    pairs: Sequence[TuningPair],
-    scale: int,
+    tuning: Tuning,
+    prefix: Prefix | None = None,
+    journal: Journal | None = None,
+    narrower: Sequence[float] = NARROWER,
     progress: Progress | None = None,
 ) -> tuple[NodeDrift, ...]:
     """Quantise each of ``nodes`` alone and measure, worst first (ties in the graph's order).
 
+    Each measurement starts from the activations before its node.
+
     Args:
-        model: Float32.
-        ranges: Tensor to its calibrated (low, high).
+        quantiser: Of the graph.
         nodes: Names of quantisable nodes.
-        pairs: What to measure on.
-        scale: Upscaling factor, and the border that PSNR leaves out.
+        tuning: What to measure on.
+        prefix: The float graph whose activations are kept, on the tuning inputs; the
+            quantiser's own unless given.
+        journal: Recalls and keeps what was measured.
+        narrower: Shares of an observed range that are tried where a layer loses something;
+            only where no other layer reads the tensor.
         progress: Told the nodes that are done.
 
     Raises:
-        DatasetError: There are no pairs.
         ExportError: A range is missing, or a node is not quantisable.
     """
-    others = set(quantisable_nodes(model))
-    unknown = sorted(set(nodes) - others)
+    every = set(quantisable_nodes(quantiser.model))
+    unknown = sorted(set(nodes) - every)
     if unknown:
         raise ExportError(f"no quantisable node is called {', '.join(unknown)}")
-    reference = mean_psnr(model, pairs, scale)
-    drifts = []
-    for done, node in enumerate(nodes, start=1):
-        alone = quantise(model, ranges, others - {node}, Precision.FP32)
-        drifts.append(NodeDrift(node, mean_psnr(alone, pairs, scale) - reference))
-        if progress:
-            progress("ranking layers", done, len(nodes))
-    return tuple(sorted(drifts, key=lambda drift: drift.drift))
+    journal = journal or Journal()
+    prefix = prefix or Prefix(quantiser.model, tuning.inputs)
+    base = (quantiser.digest(), tuning.digest)
+    inputs = {n.name: n.input[0] for n in quantiser.model.graph.node if n.name in every}
+    readers = Counter(inputs.values())
+    reference = journal.measured(lambda: tuning.psnr_of(prefix.model), *base, "float")
+    found: list[NodeDrift] = []
+    for block in prefix.blocks({node: prefix.reads(node) for node in nodes}):
+        kept = _Kept(prefix, block)
+        for node in block:
+            alone = _Alone(quantiser, node, inputs[node], kept, tuning)
+
+            def drift(reach: float, node: str = node, alone: _Alone = alone) -> float:
+                step = alone.step(reach)
+                psnr = journal.measured(lambda: alone.psnr(step), *base, node, step)
+                return psnr - reference
+
+            shares = narrower if readers[inputs[node]] == 1 else ()
+            found.append(_best(node, drift, shares))
+            if progress:
+                progress("ranking layers", len(found), len(nodes))
+    order = {node: index for index, node in enumerate(nodes)}
+    return tuple(sorted(found, key=lambda drift: (drift.drift, order[drift.node])))
+
+
+def _best(node: str, drift: Callable[[float], float], narrower: Sequence[float]) -> NodeDrift:
+    """The widest range that loses least, or nearly so."""
+    plain = best = drift(1.0)
+    reach = 1.0
+    for share in narrower if plain < -WORTH_A_TRY else ():
+        narrowed = drift(share)
+        if narrowed > best + max(WORTH_A_TRY, -best / 10):
+            best, reach = narrowed, share
+        elif narrowed < 2 * plain:
+            break  # it cuts off what matters
+    return NodeDrift(node, best, plain, reach)
+
+
+class _Kept:
+    """The activations that a block of nodes starts from, made when the first is measured."""
+
+    def __init__(self, prefix: Prefix, block: Sequence[str]) -> None:
+        self.prefix = prefix
+        self.tensors = {name for node in block for name in prefix.reads(node)}
+
+    @cached_property
+    def values(self) -> list[Values]:
+        """Of each tuning input."""
+        return self.prefix.activations(self.tensors)
+
+
+class _Alone:
+    """The graph with one node in int8, run from that node on; opened when first measured."""
+
+    def __init__(
+        self, quantiser: Quantiser, node: str, tensor: str, kept: _Kept, tuning: Tuning
+    ) -> None:
+        self.quantiser, self.node, self.tensor = quantiser, node, tensor
+        self.kept, self.tuning = kept, tuning
+
+    def step(self, reach: float) -> float:
+        """The scale of the node's input at a share of its observed range."""
+        low, high = self.quantiser.ranges[self.tensor]
+        return activation_scale(reach * low, reach * high)
+
+    def psnr(self, step: float) -> float:
+        """Mean PSNR-Y on the tuning windows, dB."""
+        run, scale = self._opened
+        feeds = {scale: np.array(step, np.float32)}
+        sink = self.quantiser.model.graph.output[0].name
+        reads = self._part.graph.input
+        return self.tuning.psnr(
+            run(feeds | {value.name: window[value.name] for value in reads})[sink]
+            for window in self.kept.values
+        )
+
+    @cached_property
+    def _part(self) -> onnx.ModelProto:
+        """From the node to the output; everything else that it reads is an input."""
+        model, prefix = self.quantiser.model, self.kept.prefix
+        alone = self.quantiser.graph(set(quantisable_nodes(model)) - {self.node})
+        there = {node.name for node in model.graph.node}
+        before = {node.name for node in prefix.model.graph.node}
+        # an equalisation of its own right before the node is not in the prefix's graph
+        own = {
+            node.name
+            for node in model.graph.node
+            if self.tensor in node.output and node.name not in before
+        }
+        start = {node.name for node in alone.graph.node} - there | own | {self.node}
+        return prefix.suffix(alone, start)
+
+    @cached_property
+    def _opened(self) -> tuple[Runner, str]:
+        """The part as a function, its scale an input, so that one session serves every range."""
+        part = onnx.ModelProto()
+        part.CopyFrom(self._part)
+        scale = scale_name(self.tensor)
+        kept = [tensor for tensor in part.graph.initializer if tensor.name != scale]
+        del part.graph.initializer[:]
+        part.graph.initializer.extend(kept)
+        part.graph.input.append(helper.make_tensor_value_info(scale, TensorProto.FLOAT, []))
+        return graph_runner(part), scale

@@ -201,8 +201,8 @@ class _Insertion:
         """Name of the tensor after its Q/DQ pair."""
         pair = f"{name}/int8"
         if pair not in self.dequantised:
-            scale = _scales(np.array(self._magnitude(name)), self.rest)
-            inputs = [self._constant(f"{pair}/scale", scale)]
+            scale = np.array(activation_scale(*self._bounds(name), self.rest), np.float32)
+            inputs = [self._constant(scale_name(name), scale)]
             inputs.append(self._constant(f"{pair}/zero", np.zeros((), np.int8)))
             self._node("QuantizeLinear", [name, *inputs], f"{pair}/quantised")
             made = f"{pair}/dequantised"
@@ -257,7 +257,7 @@ class _Insertion:
             bias = shift
         node.input.append(self._constant(f"{node.name}/int8_bias", bias.astype(np.float32)))
 
-    def _magnitude(self, name: str) -> float:
+    def _bounds(self, name: str) -> tuple[float, float]:
         if name not in self.ranges:
             raise ExportError(
                 f"the tensor {name} has no calibrated range", "calibrate this very graph"
@@ -265,7 +265,7 @@ class _Insertion:
         bounds = self.ranges[name]
         if not np.isfinite(bounds).all():
             raise ExportError(f"the range of {name} is not finite: {bounds}", "calibrate again")
-        return max(map(abs, bounds))
+        return bounds
 
     def _constant(self, name: str, value: NDArray[np.generic]) -> str:
         self.model.graph.initializer.append(numpy_helper.from_array(value, name))
@@ -273,6 +273,16 @@ class _Insertion:
 
     def _node(self, op: str, inputs: list[str], output: str, **attributes: Any) -> None:
         self.nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
+
+
+def scale_name(tensor: str) -> str:
+    """The initializer that holds the scale of an activation."""
+    return f"{tensor}/int8/scale"
+
+
+def activation_scale(low: float, high: float, rest: Precision = Precision.FP32) -> float:
+    """The step of the int8 grid for an activation's range, exact in ``rest``."""
+    return float(_scales(np.array(max(abs(low), abs(high))), rest))
 
 
 def weight_scales(

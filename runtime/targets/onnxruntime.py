@@ -18,6 +18,8 @@ from ..session import Frames, Session
 from . import BuiltEngine, Target
 
 FloatRunner = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+Runner = Callable[[dict[str, NDArray[Any]]], dict[str, NDArray[Any]]]
+"""A graph as a function from its inputs to its outputs, by name."""
 
 
 def _session(content: bytes, threads: int = 0, as_written: bool = False) -> ort.InferenceSession:
@@ -30,9 +32,7 @@ def _session(content: bytes, threads: int = 0, as_written: bool = False) -> ort.
     return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def graph_runner(
-    model: onnx.ModelProto,
-) -> Callable[[dict[str, NDArray[Any]]], dict[str, NDArray[Any]]]:
+def graph_runner(model: onnx.ModelProto) -> Runner:
     """Open any graph as a function from its inputs to all its outputs, by name.
 
     Q/DQ pairs are computed as written, in float: what comes out does not depend on the int8

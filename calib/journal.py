@@ -1,0 +1,61 @@
+"""What was measured, kept in a file as it comes, so that an interrupted search goes on.
+
+A measurement is known by a digest of everything that it depends on, never by a name, so an old
+one cannot be taken for another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+
+
+def digest_model(model: onnx.ModelProto) -> str:
+    """SHA-256 of a graph and its weights, hexadecimal."""
+    return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+
+
+class Journal:
+    """Numbers by digest, one JSON object a line.
+
+    Args:
+        path: File to go on from and to write to; None keeps them in memory alone. A line that
+            was cut off by an interruption is left out, and a file that cannot be written
+            costs the resuming, not the search.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        self.recalled = 0
+        self._known: dict[str, float] = {}
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            for line in path.read_text(encoding="utf-8").splitlines() if path else ():
+                self._read(line)
+
+    def _read(self, line: str) -> None:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            entry = json.loads(line)
+            value = float(entry["value"])
+            if math.isfinite(value):
+                self._known[str(entry["key"])] = value
+
+    def measured(self, compute: Callable[[], float], *parts: object) -> float:
+        """The number for ``parts``, computed and written down if it is not known."""
+        key = hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
+        if key in self._known:
+            self.recalled += 1
+            return self._known[key]
+        value = compute()
+        self._known[key] = value
+        if self.path:
+            with contextlib.suppress(OSError):
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({"key": key, "value": value}) + "\n")
+        return value

@@ -1,0 +1,225 @@
+"""Repairs: what makes a layer fit for int8 before any is given up to float.
+
+All of them are of calibration, none trains:
+
+- channels are equalised into the neighbouring weights (:mod:`.equalise`), and by a factor right
+  before a layer where that alone can be done and wins more than it is worth;
+- weights are rounded together (:mod:`.rounding`), and biases make up for what that shifts;
+- the range of a layer's input is narrowed where the tuning windows gain by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from ..export.quantise import activations, quantisable_nodes
+from .channels import ChannelStatistics, channel_statistics, convolved_tensors
+from .equalise import Equalisation, equalise
+from .journal import Journal, digest_model
+from .observers import Observer
+from .pictures import Crops
+from .quantiser import Quantiser
+from .ranges import Progress, collect_ranges
+from .rounding import round_weights
+from .sensitivity import NARROWER, WORTH_A_TRY, NodeDrift, rank_nodes
+from .suffix import Prefix
+from .tuning import Tuning
+
+OWN_FACTOR = "equalised by a factor of its own"
+EQUALISED = "equalised into its neighbours"
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """A float graph ready to be quantised, and what each layer alone loses then.
+
+    Attributes:
+        quantiser: The graph and its calibration.
+        ranked: Every quantisable node, worst first.
+        plain: Node to its loss in dB before the repairs that were chosen for it alone.
+        repairs: Node to what was done to it.
+        factors: Node to what each channel of its input was divided by.
+        reference: PSNR of the float graph on the tuning windows, dB.
+        baseline: Drift of plain int8: every layer, nearest rounding, no repair, dB.
+    """
+
+    quantiser: Quantiser
+    ranked: tuple[NodeDrift, ...]
+    plain: Mapping[str, float]
+    repairs: Mapping[str, tuple[str, ...]]
+    factors: Mapping[str, NDArray[np.float32]]
+    reference: float
+    baseline: float
+
+
+def repair(
+    model: onnx.ModelProto,
+    crops: Crops,
+    tuning: Tuning,
+    observer: Callable[[], Observer],
+    journal: Journal,
+    progress: Progress | None = None,
+) -> Repaired:
+    """Calibrate and repair a graph, and measure its layers.
+
+    Args:
+        model: Float32 N×3×H×W in and out, after the graph passes; it is not changed.
+        crops: Calibration crops, N×H×W×3 uint8.
+        tuning: What choices are measured on; never the calibration pictures.
+        observer: Makes the observer of one activation.
+        journal: Recalls and keeps what was measured.
+        progress: Told each step's name, the parts of it that are done, and all its parts.
+
+    Raises:
+        DatasetError: There are no crops.
+        ExportError: The graph cannot be quantised.
+    """
+    work = _Work(model, crops, tuning, observer, journal, progress)
+    baseline = work.drift(Quantiser(model, work.observed, {}, {}))
+    own = work.worth_own_factors()
+    prepared, done = work.equalised(own)
+    codes = round_weights(prepared, crops, progress)
+    quantiser = work.quantiser(prepared, done, codes)
+    ranked = work.ranked(quantiser, quantisable_nodes(model), narrower=NARROWER)
+    read = _inputs(prepared)
+    ranges = dict(quantiser.ranges)
+    for node in ranked:
+        low, high = ranges[read[node.node]]
+        if node.reach < 1:
+            ranges[read[node.node]] = (node.reach * low, node.reach * high)
+    return Repaired(
+        replace(quantiser, ranges=ranges),
+        ranked,
+        {node.node: own.get(node.node, node.plain) for node in ranked},
+        {node.node: _repairs(node, done, own) for node in ranked},
+        done.factors,
+        work.reference,
+        baseline,
+    )
+
+
+def _repairs(node: NodeDrift, done: Equalisation, own: Mapping[str, float]) -> tuple[str, ...]:
+    """What was done to a node, in words."""
+    said = []
+    if node.node in done.factors:
+        said.append(OWN_FACTOR if node.node in own else EQUALISED)
+    if node.reach < 1:
+        said.append(f"range × {node.reach:.2f}")
+    return tuple(said)
+
+
+def _inputs(model: onnx.ModelProto) -> dict[str, str]:
+    """Quantisable node to the activation that it reads."""
+    wanted = set(quantisable_nodes(model))
+    return {node.name: node.input[0] for node in model.graph.node if node.name in wanted}
+
+
+@dataclass
+class _Work:
+    """The steps of :func:`repair`, and what they share."""
+
+    model: onnx.ModelProto
+    crops: Crops
+    tuning: Tuning
+    observer: Callable[[], Observer]
+    journal: Journal
+    progress: Progress | None
+
+    @cached_property
+    def reference(self) -> float:
+        """PSNR of the float graph on the tuning windows, dB."""
+        key = (digest_model(self.model), self.tuning.digest)
+        return self.journal.measured(lambda: self.tuning.psnr_of(self.model), *key)
+
+    @cached_property
+    def seen(self) -> Mapping[str, ChannelStatistics]:
+        """Channels of the convolutions' inputs."""
+        tensors = convolved_tensors(self.model)
+        return channel_statistics(self.model, self.crops, tensors, self.progress)
+
+    @cached_property
+    def observed(self) -> Mapping[str, tuple[float, float]]:
+        """Ranges of the quantisable nodes' inputs."""
+        return self._ranges(self.model)
+
+    @cached_property
+    def observed_equalised(self) -> Mapping[str, tuple[float, float]]:
+        """The same where every layer that can have one has a factor of its own."""
+        return self._ranges(self.equalised(self._candidates)[0])
+
+    def _ranges(self, model: onnx.ModelProto) -> Mapping[str, tuple[float, float]]:
+        tensors = activations(model)
+        return collect_ranges(model, self.crops, tensors, self.observer, self.progress).bounds
+
+    @cached_property
+    def _candidates(self) -> tuple[str, ...]:
+        """Layers that only a factor right before them can equalise; not those at the picture,
+        whose channels are even."""
+        source = self.model.graph.input[0].name
+        refused = self.equalised(())[1].refused
+        inputs = _inputs(self.model)
+        return tuple(node for node in refused if inputs[node] != source)
+
+    def equalised(self, own: Collection[str]) -> tuple[onnx.ModelProto, Equalisation]:
+        """A copy of the graph with even channels."""
+        prepared = onnx.ModelProto()
+        prepared.CopyFrom(self.model)
+        maxima = {name: found.maxima for name, found in self.seen.items()}
+        return prepared, equalise(prepared, maxima, own)
+
+    def quantiser(
+        self,
+        prepared: onnx.ModelProto,
+        done: Equalisation,
+        codes: Mapping[str, NDArray[np.int8]] | None = None,
+    ) -> Quantiser:
+        """Ranges and means for an equalised copy of the graph."""
+        before, after = _inputs(self.model), _inputs(prepared)
+        means = {name: found.means for name, found in self.seen.items()}
+        # an equalised activation has one reader, and its means are divided as it is
+        means |= {after[node]: means[before[node]] / by for node, by in done.factors.items()}
+        # what equalisation left alone has the range that it had
+        ranges = {**self.observed, **self.observed_equalised}
+        kept = {name: ranges[name] for name in activations(prepared)}
+        return Quantiser(prepared, kept, means, codes or {})
+
+    def worth_own_factors(self) -> dict[str, float]:
+        """Layers that gain by a factor right before them, to their loss without it, dB."""
+        without = self.quantiser(*self.equalised(()))
+        prefix = Prefix(without.model, self.tuning.inputs)
+        plain = self.ranked(without, self._candidates, prefix)
+        losing = {found.node: found.drift for found in plain if found.drift < -WORTH_A_TRY}
+        ordered = [node for node in self._candidates if node in losing]
+        prepared, done = self.equalised(ordered)
+        able = [node for node in ordered if node in done.factors]
+        repaired = self.ranked(self.quantiser(prepared, done), able, prefix)
+        return {
+            found.node: losing[found.node]
+            for found in repaired
+            if found.drift > losing[found.node] + max(WORTH_A_TRY, -losing[found.node] / 5)
+        }
+
+    def ranked(
+        self,
+        quantiser: Quantiser,
+        nodes: Sequence[str],
+        prefix: Prefix | None = None,
+        narrower: Sequence[float] = (),
+    ) -> tuple[NodeDrift, ...]:
+        """What ``nodes`` alone lose."""
+        return rank_nodes(
+            quantiser, nodes, self.tuning, prefix, self.journal, narrower, self.progress
+        )
+
+    def drift(self, quantiser: Quantiser, float_nodes: Collection[str] = ()) -> float:
+        """Drift of a whole int8 graph on the tuning windows, dB."""
+        graph = quantiser.graph(float_nodes)
+        key = (digest_model(graph), self.tuning.digest)
+        psnr = self.journal.measured(lambda: self.tuning.psnr_of(graph), *key)
+        return psnr - self.reference
