@@ -41,6 +41,14 @@ def verdict(kind: str, headline: str, said: str) -> str:
     )
 
 
+def facts(entries: Iterable[tuple[str, str]]) -> str:
+    """A few large figures, each over what it is."""
+    tiles = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in entries
+    )
+    return f"<dl class='facts'>{tiles}</dl>"
+
+
 def table(heads: Sequence[str], rows: Iterable[str], words: frozenset[str] = frozenset()) -> str:
     """A table that scrolls where the screen is narrow.
 
@@ -92,7 +100,7 @@ def signed(value: float) -> str:
     return text[1:] if text[1:] == "0.000" else text
 
 
-def folded(summary: str, count: int, body: str) -> str:
+def folded(summary: str, count: float, body: str) -> str:
     """A part that opens at a click; it stands open where it is short."""
     state = " open" if count <= LONGEST_OPEN_TABLE else ""
     return f"<details{state}><summary>{escape(summary)}</summary>{body}</details>"
