@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from ..validate.page import counted, figure, folded, listed, row, table, terms, words
+from ..validate.page import aside, figure, listed, row, table, terms, words
 from .charts import histogram
 from .listing import shortened
 
 LONGEST_CELL = 32
 MOST_ROWS = 300
 MOST_COLUMNS = 8
+MOST_BARS = 256
+HIDDEN = frozenset({"fingerprint"})  # tells people nothing
 
 
 def calibration_section(calibration: Mapping[str, Any]) -> str:
@@ -29,7 +31,7 @@ def calibration_section(calibration: Mapping[str, Any]) -> str:
     warnings = [*_sentences(calibration), *_sentences(coverage)]
     return (
         f"<h2>Calibration set</h2>{listed('Warnings', warnings)}"
-        f"{terms((_words(key), _short(value)) for key, value in flat.items())}"
+        f"{terms((_words(key), _short(v)) for key, v in flat.items() if not _is_list(v))}"
         f"{''.join(_members(key, value) for key, value in flat.items())}{_coverage(coverage)}"
     )
 
@@ -45,14 +47,16 @@ def _is_list(value: Any) -> bool:
 
 def _words(key: str) -> str:
     """``luma_range`` becomes ``Luma range``."""
+    if key == "sha256":
+        return "SHA-256"
     text = str(key).replace("_", " ")
     return text[:1].upper() + text[1:]
 
 
 def _short(value: Any) -> str:
-    """One value for people; of a list, how many it holds."""
+    """One value for people; of a long list, how many it holds."""
     if _is_list(value):
-        return f"{len(value):,}"
+        return ", ".join(map(_short, value)) if len(value) <= 4 else f"{len(value):,} values"
     if isinstance(value, Mapping):
         return ", ".join(f"{_words(k).lower()} {_short(item)}" for k, item in value.items())
     if isinstance(value, float):
@@ -66,18 +70,20 @@ def _members(key: str, value: Any) -> str:
         return ""
     mappings = [item for item in value[:MOST_ROWS] if isinstance(item, Mapping)]
     if len(mappings) == min(len(value), MOST_ROWS):
-        heads = list(dict.fromkeys(str(k) for item in mappings for k in item))[:MOST_COLUMNS]
+        keys = dict.fromkeys(k for item in mappings for k in item if k not in HIDDEN)
+        heads = list(keys)[:MOST_COLUMNS]
         rows = [[item.get(head, "") for head in heads] for item in mappings]
     else:
         heads, rows = [key], [[item] for item in value[:MOST_ROWS]]
     worded = frozenset(
-        _words(head) for i, head in enumerate(heads) if any(isinstance(r[i], str) for r in rows)
+        _words(head)
+        for i, head in enumerate(heads)
+        if not any(isinstance(r[i], int | float) for r in rows)
     )
     body = table([_words(head) for head in heads], map(_row, rows), worded)
     rest = len(value) - len(rows)
     more = f"<p class='soft'>and {rest:,} more</p>" if rest else ""
-    # A table of crops is long and seldom read, so it never stands open.
-    return folded(f"{_words(key)}: {counted(len(value), 'entry')}", math.inf, body + more)
+    return aside(f"{_words(key)}: {len(value):,}", body + more)
 
 
 def _row(values: Sequence[Any]) -> str:
@@ -85,9 +91,8 @@ def _row(values: Sequence[Any]) -> str:
 
 
 def _cell(value: Any) -> str:
-    if isinstance(value, str):
-        return words(shortened(value, LONGEST_CELL))
-    return figure(_short(value))
+    shown = shortened(_short(value), LONGEST_CELL)
+    return figure(shown) if isinstance(value, int | float) else words(shown)
 
 
 def _coverage(coverage: Mapping[str, Any]) -> str:
@@ -107,6 +112,6 @@ def _coverage(coverage: Mapping[str, Any]) -> str:
 def _is_histogram(value: Any) -> bool:
     return (
         _is_list(value)
-        and len(value) > 1
+        and 1 < len(value) <= MOST_BARS
         and all(isinstance(v, int | float) and math.isfinite(v) for v in value)
     )

@@ -12,7 +12,7 @@ from .listing import shortened
 from .outcome import Int8Report, Layer, Trial
 
 WIDTH = 760
-LEFT, RIGHT, TOP, BOTTOM = 70, 24, 30, 58
+LEFT, RIGHT, TOP, BOTTOM = 80, 24, 30, 58
 PARETO_HEIGHT = 360
 LAYER_HEIGHT = 46  # a line of text, a bar before the repairs and one after them
 BAR = 8
@@ -122,7 +122,7 @@ def figure_of(cost: float) -> str:
     """A cost, or a dash where it is not known."""
     if not math.isfinite(cost):
         return "–"
-    return f"{cost:.4g}" if cost < 1e4 else f"{cost:,.0f}"
+    return f"{cost:.3f}" if abs(cost) < 10 else f"{cost:,.2f}"
 
 
 def _numbers(places: dict[Place, list[int]], chosen: int) -> Iterator[str]:
@@ -174,7 +174,7 @@ def _layer(layer: Layer, axis: Axis, top: int) -> Iterator[str]:
     title = escape(f"{layer.node}: {figures}")
     yield "<g>"
     yield f"<title>{title}</title>"
-    yield _text("name", 4, top + 20, shortened(layer.node, NAME))
+    yield _text("name", 10, top + 20, shortened(layer.node, NAME))
     yield _text("tick", WIDTH - RIGHT, top + 20, figures)
     for kind, value, y in (("before", layer.plain_drift, 26), ("after", layer.drift, 35)):
         if not _finite(value):

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from ..spec import Precision
-from ..validate.page import counted, decibels, figure, folded, row, signed, table, words
-from .charts import figure_of, pareto_chart, sensitivity_chart
-from .outcome import Int8Report, Layer, Trial
+from ..validate.page import counted, decibels, figure, folded, named, row, signed, table, words
+from .charts import figure_of, pareto_chart, sensitivity_chart, signed_or_dash
+from .outcome import Int8Report, Layer
 
 CHARTED_LAYERS = 20
-_LAYER_WORDS = ("PyTorch module", "Operator", "Repairs", "Precision")
-_LAYER_HEADS = (
-    "ONNX node", "PyTorch module", "Operator", "Share of MACs", "Before", "After", "Repairs",
-    "Precision",
-)  # fmt: skip
+_LAYER_HEADS = ("ONNX node, PyTorch module", "MACs", "Before", "After", "Precision", "Repairs")
+_LAYER_WORDS = frozenset({"Repairs", "Precision"})
 
 
 def search_sections(int8: Int8Report) -> str:
@@ -31,10 +28,8 @@ def _trials(int8: Int8Report) -> str:
         f" int8, rounded to the nearest, without repairs: {_decibels(int8.baseline)}. At least"
         f" {int8.min_int8:.0%} of the MACs were to be in int8.</p>"
     )
-    unit = int8.cost_unit
-    heads = ("Trial", "Tried", "In float", "MACs in int8", "Drift", unit[:1].upper() + unit[1:])
-    rows = [_trial(index, trial, index == int8.chosen) for index, trial in enumerate(int8.trials)]
-    listing = table(heads, rows, frozenset({"Tried"}))
+    rows = [_trial(int8, index) for index in range(len(int8.trials))]
+    listing = table(("Trial", "Layers in float", "MACs in int8", "Drift", int8.cost_unit), rows)
     count = len(rows)
     return (
         f"<h2>What was tried</h2>{said}{_pareto(int8)}"
@@ -59,14 +54,14 @@ def _pareto(int8: Int8Report) -> str:
     )
 
 
-def _trial(index: int, trial: Trial, chosen: bool) -> str:
-    label = f"{trial.label} (chosen)" if chosen else trial.label
+def _trial(int8: Int8Report, index: int) -> str:
+    trial, chosen = int8.trials[index], index == int8.chosen
+    over = trial.drift < -int8.max_drift
     cells = (
-        figure(str(index + 1)),
-        words(label),
+        words(f"{index + 1}. {trial.label}{' (chosen)' * chosen}"),
         figure(str(len(trial.float_nodes))),
         figure(f"{trial.int8_share:.1%}"),
-        decibels(trial.drift),
+        decibels(trial.drift) if over else figure(signed_or_dash(trial.drift)),
         figure(figure_of(trial.cost)),
     )
     return row(cells, "chosen" if chosen else "")
@@ -82,7 +77,7 @@ def _sensitivity(layers: Sequence[Layer]) -> str:
         for precision in Precision
         if any(layer.precision is precision for layer in shown)
     )
-    listing = table(_LAYER_HEADS, map(_layer, layers), frozenset(_LAYER_WORDS))
+    listing = table(_LAYER_HEADS, map(_layer, layers), _LAYER_WORDS)
     return (
         "<h2>Sensitivity of the layers</h2>"
         f"<figure><div class='scroll'>{sensitivity_chart(shown)}</div><figcaption>What {which}"
@@ -94,15 +89,12 @@ def _sensitivity(layers: Sequence[Layer]) -> str:
 
 
 def _layer(layer: Layer) -> str:
-    return row(_layer_cells(layer))
-
-
-def _layer_cells(layer: Layer) -> Iterator[str]:
-    yield words(layer.node)
-    yield words(layer.module)
-    yield words(layer.op)
-    yield figure(f"{layer.mac_share:.2%}")
-    yield decibels(layer.plain_drift)
-    yield decibels(layer.drift)
-    yield words(", ".join(layer.repairs) or "–")
-    yield words(layer.precision.value)
+    cells = (
+        named(layer.node, f"{layer.op} of {layer.module}"),
+        figure(f"{layer.mac_share:.2%}"),
+        figure(signed_or_dash(layer.plain_drift)),
+        figure(signed_or_dash(layer.drift)),
+        words(layer.precision.value),
+        words(", ".join(layer.repairs) or "–"),
+    )
+    return row(cells)

@@ -10,7 +10,7 @@ from .axis import Axis
 from .results import DatasetResult
 
 WIDTH, HEIGHT = 760, 250
-LEFT, RIGHT, TOP, BOTTOM = 58, 10, 12, 34
+LEFT, RIGHT, TOP, BOTTOM = 80, 10, 12, 34
 GAP = 22  # between two data sets
 WIDEST_BAR = 36
 LETTER = 7.2  # width of a letter of the set names at their size

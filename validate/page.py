@@ -79,6 +79,14 @@ def words(text: str) -> str:
     return f"<td{_WORDS}>{escape(text)}</td>"
 
 
+def named(name: str, said: str) -> str:
+    """A cell of a long dotted name, which may break at its dots, over what else it is called."""
+    shown, below = (
+        escape(text).replace(".", ".<wbr>").replace("/", "/<wbr>") for text in (name, said)
+    )
+    return f"<td class='words name'>{shown}<br><span class='soft'>{below}</span></td>"
+
+
 def figure(text: str) -> str:
     """A cell of a figure."""
     return f"<td>{escape(text)}</td>"
@@ -100,10 +108,15 @@ def signed(value: float) -> str:
     return text[1:] if text[1:] == "0.000" else text
 
 
-def folded(summary: str, count: float, body: str) -> str:
-    """A part that opens at a click; it stands open where it is short."""
+def folded(summary: str, count: int, body: str) -> str:
+    """A part that opens at a click and on paper; where ``count`` is small it stands open."""
     state = " open" if count <= LONGEST_OPEN_TABLE else ""
     return f"<details{state}><summary>{escape(summary)}</summary>{body}</details>"
+
+
+def aside(summary: str, body: str) -> str:
+    """A part that few want to read: it opens at a click alone."""
+    return f"<details class='aside'><summary>{escape(summary)}</summary>{body}</details>"
 
 
 def counted(count: int, thing: str) -> str:

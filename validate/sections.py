@@ -50,7 +50,9 @@ def execution(subject: Subject) -> str:
 
 
 def drift_by_picture(results: Sequence[DatasetResult], max_drift: float | None) -> str:
-    """The chart, the means of the sets and the figures of every picture."""
+    """The chart, the means of the sets and the figures of every picture; nothing without sets."""
+    if not results:
+        return ""
     return _chart(results, max_drift) + _means(results) + _pictures(results)
 
 
