@@ -6,38 +6,14 @@ import math
 from collections.abc import Iterator, Sequence
 from html import escape
 
+from .axis import Axis
 from .results import DatasetResult
 
 WIDTH, HEIGHT = 760, 250
-LEFT, RIGHT, TOP, BOTTOM = 58, 10, 12, 34
+LEFT, RIGHT, TOP, BOTTOM = 80, 10, 12, 34
 GAP = 22  # between two data sets
 WIDEST_BAR = 36
 LETTER = 7.2  # width of a letter of the set names at their size
-
-
-class _Axis:
-    """The vertical axis: dB to y, with round ticks; zero is always in sight."""
-
-    def __init__(self, values: Sequence[float]) -> None:
-        low, high = min(*values, 0.0), max(*values, 0.0)
-        if high - low < 1e-3:  # nothing drifts: any scale will do, as long as it is one
-            low = -1e-2
-        self.step = _round_step((high - low) / 4)
-        margin = 0.03 * (high - low)
-        self.low, self.high = low - margin, high + margin
-
-    def y(self, value: float) -> float:
-        share = (value - self.low) / (self.high - self.low)
-        return HEIGHT - BOTTOM - share * (HEIGHT - BOTTOM - TOP)
-
-    def ticks(self) -> Iterator[str]:
-        decimals = max(0, -math.floor(math.log10(self.step)))
-        for index in range(math.ceil(self.low / self.step), math.floor(self.high / self.step) + 1):
-            y, label = self.y(index * self.step), f"{index * self.step:+.{decimals}f}"
-            label = label.replace("-", "−") if index else "0"
-            kind = "zero" if index == 0 else "grid"
-            yield _level(kind, y)
-            yield f'<text class="tick" x="{LEFT - 8}" y="{y + 4:.1f}">{label}</text>'
 
 
 def drift_chart(results: Sequence[DatasetResult], max_drift: float | None) -> str:
@@ -50,31 +26,46 @@ def drift_chart(results: Sequence[DatasetResult], max_drift: float | None) -> st
     if not executed:
         return ""
     budget = [] if max_drift is None or math.isinf(max_drift) else [-max_drift]
-    axis = _Axis([p.drift for r in executed for p in r.pictures] + budget)
+    axis = _axis([p.drift for r in executed for p in r.pictures] + budget)
     # A set of few pictures still gets the room that its name takes.
     weights = [max(len(result.pictures), 12) for result in executed]
     room = WIDTH - LEFT - RIGHT
     gap = min(GAP, room / len(executed) / 2)
     unit = (room - gap * len(executed)) / sum(weights)
-    parts, left = list(axis.ticks()), LEFT + gap / 2
+    parts, left = list(_grid(axis)), LEFT + gap / 2
     for result, weight in zip(executed, weights, strict=True):
         parts.extend(_panel(result, axis, left, weight * unit))
         left += weight * unit + gap
     for value in budget:
-        parts.append(_level("budget", axis.y(value)))
+        parts.append(_level("budget", axis.at(value)))
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="Drift per picture in dB">'
         f"{''.join(parts)}</svg>"
     )
 
 
-def _panel(result: DatasetResult, axis: _Axis, left: float, width: float) -> Iterator[str]:
+def _axis(values: Sequence[float]) -> Axis:
+    """The vertical axis, dB; zero is always in sight."""
+    low, high = min(*values, 0.0), max(*values, 0.0)
+    if high - low < 1e-3:  # nothing drifts: any scale will do, as long as it is one
+        low = -1e-2
+    return Axis(low, high, HEIGHT - BOTTOM, TOP, margin=0.03)
+
+
+def _grid(axis: Axis) -> Iterator[str]:
+    for value, label in axis.ticks(signed=True):
+        y = axis.at(value)
+        yield _level("grid" if value else "zero", y)
+        yield f'<text class="tick" x="{LEFT - 8}" y="{y + 4:.1f}">{label}</text>'
+
+
+def _panel(result: DatasetResult, axis: Axis, left: float, width: float) -> Iterator[str]:
     """Bars, mean and name of one set."""
     pictures = sorted(result.pictures, key=lambda picture: picture.drift)
     pitch = min(width / len(pictures), WIDEST_BAR * 1.25)
     first = left + (width - pitch * len(pictures)) / 2
     for index, picture in enumerate(pictures):
-        y, zero = axis.y(picture.drift), axis.y(0.0)
+        y, zero = axis.at(picture.drift), axis.at(0.0)
         kind = "loss" if picture.drift < 0 else "gain"
         # Half a pixel stays visible for a picture that does not drift at all.
         top, height = min(y, zero), max(abs(y - zero), 0.5)
@@ -83,7 +74,7 @@ def _panel(result: DatasetResult, axis: _Axis, left: float, width: float) -> Ite
             f' width="{pitch * 0.8:.2f}" height="{height:.2f}"><title>{escape(result.name)}/'
             f"{escape(picture.name)}: {picture.drift:+.3f} dB</title></rect>"
         )
-    mean, last = axis.y(result.drift), first + pitch * len(pictures)
+    mean, last = axis.at(result.drift), first + pitch * len(pictures)
     yield (
         f'<line class="mean" x1="{first - 4:.1f}" x2="{last + 4:.1f}" y1="{mean:.1f}"'
         f' y2="{mean:.1f}"/>'
@@ -99,9 +90,3 @@ def _panel(result: DatasetResult, axis: _Axis, left: float, width: float) -> Ite
 def _level(kind: str, y: float) -> str:
     """A line across the whole chart."""
     return f'<line class="{kind}" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-
-
-def _round_step(rough: float) -> float:
-    """The next larger 1, 2 or 5 times a power of ten."""
-    power = 10.0 ** math.floor(math.log10(rough))
-    return next(m * power for m in (1, 2, 5, 10) if m * power >= rough * (1 - 1e-9))

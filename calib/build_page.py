@@ -1,0 +1,109 @@
+"""The page of a build: budget, drift, what was tried for int8, layers, calibration set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..files import write_bytes
+from ..spec import Manifest
+from ..validate.page import facts, listed, page, signed, verdict
+from ..validate.results import DatasetResult, Subject, worst_drift
+from ..validate.sections import drift_by_picture, execution, headline, identity
+from .calibration_section import calibration_section
+from .listing import layer_table, to_json
+from .outcome import Int8Report
+from .search_sections import search_sections
+
+__all__ = ["layer_table", "render_build_page", "to_json", "write_build_page"]
+
+
+def write_build_page(
+    path: Path,
+    manifest: Manifest,
+    quality: Sequence[DatasetResult],
+    int8: Int8Report | None = None,
+    calibration: Mapping[str, Any] | None = None,
+    findings: Sequence[str] = (),
+    max_drift: float | None = None,
+) -> None:
+    """Write what :func:`render_build_page` gives whole or not at all.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    html = render_build_page(manifest, quality, int8, calibration, findings, max_drift)
+    write_bytes(path, html.encode())
+
+
+def render_build_page(
+    manifest: Manifest,
+    quality: Sequence[DatasetResult],
+    int8: Int8Report | None = None,
+    calibration: Mapping[str, Any] | None = None,
+    findings: Sequence[str] = (),
+    max_drift: float | None = None,
+) -> str:
+    """One HTML file that needs nothing else; every value is escaped.
+
+    Args:
+        manifest: Of the engine.
+        quality: Drift by picture of the proof set; empty where nothing could be executed.
+        int8: The search; None for an engine of another precision.
+        calibration: The calibration set as plain JSON.
+        findings: Sentences on what was seen while building.
+        max_drift: Budget in dB that the verdict holds the worst set against.
+    """
+    subject = _subject(manifest)
+    return page(
+        "srdeploy build",
+        f"{subject.variant} · {subject.precision} · {subject.target}",
+        _verdict(manifest, subject, quality, max_drift)
+        + listed("Findings", findings)
+        + drift_by_picture(quality, max_drift)
+        + (search_sections(int8) if int8 else "")
+        + (calibration_section(calibration) if calibration else "")
+        + identity(subject, quality, manifest),
+    )
+
+
+def _subject(manifest: Manifest) -> Subject:
+    """What was measured, as the manifest knows it."""
+    build, model = manifest.build, manifest.model
+    target = build.target
+    executed_on = next((record.executed_on for record in manifest.drift), "")
+    if not executed_on and manifest.milliseconds is not None:
+        executed_on = target
+    return Subject(
+        model=model.architecture,
+        variant=model.variant,
+        scale=model.scale,
+        target=target,
+        precision=build.precision.value,
+        executed_on=executed_on,
+        engine_executed=executed_on == target,
+        int8_mac_share=manifest.int8_mac_share,
+    )
+
+
+def _verdict(
+    manifest: Manifest,
+    subject: Subject,
+    quality: Sequence[DatasetResult],
+    max_drift: float | None,
+) -> str:
+    kind, said = headline(quality, max_drift)
+    drift, milliseconds = worst_drift(quality), manifest.milliseconds
+    height, width = manifest.build.shapes.optimum
+    figures = (
+        ("worst mean drift", "not measured" if math.isnan(drift) else f"{signed(drift)} dB"),
+        ("budget", "none given" if max_drift is None else f"{signed(-max_drift)} dB"),
+        ("of the MACs in int8", f"{manifest.int8_mac_share:.1%}"),
+        (
+            f"a frame of {width}×{height}",
+            "not measured" if milliseconds is None else f"{milliseconds:.1f} ms",
+        ),
+    )
+    return verdict(kind, said, execution(subject)) + facts(figures)
