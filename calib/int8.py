@@ -1,31 +1,30 @@
 """An int8 graph within a drift budget, from calibration and tuning pictures.
 
-Two repairs come first, which cost nothing when the engine runs: channels are equalised into the
-neighbouring weights, and biases make up for what rounding the weights shifts. Then each layer is
-measured alone, and the layers whose loss per multiply-accumulate is largest stay in float until
-the drift on the tuning windows is within the budget.
+A network is calibrated and repaired once (:mod:`.repairs`), whatever the targets. Then for each
+target, by what its layers cost there (:mod:`.cost`), the search chooses which of them stay in
+float (:mod:`.search`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from ..errors import ExportError
 from ..export.macs import macs
-from ..export.quantise import activations, quantisable_nodes, quantise
+from ..export.quantise import quantisable_nodes
 from ..spec import Precision
-from .channels import channel_statistics, convolved_tensors
-from .equalise import equalise
+from .cost import COUNTED_AT, Costs, modelled_costs
+from .journal import Journal
 from .observers import Observer, PercentileObserver
+from .outcome import Int8Report, Layer, Trial
 from .pictures import NamedPicture, digest, make_crops, too_small
-from .ranges import Progress, Ranges, collect_ranges
-from .search import Trial, search
-from .sensitivity import NodeDrift, mean_psnr, rank_nodes, tuning_pairs
+from .ranges import Progress
+from .repairs import Repaired, repair
+from .search import search
+from .tuning import Tuning, tuning_pairs
 
 CROP_SIZE = (80, 120)
 CROP_COUNT = 100
@@ -34,9 +33,6 @@ MAX_DRIFT = 0.05
 
 MIN_INT8 = 0.8
 """Least share of the Conv and MatMul MACs in int8."""
-
-COUNTED_AT = (64, 64)
-"""Height and width for which MACs are counted; their shares hardly depend on it."""
 
 # Measured with VapSR-S on pictures outside calibration, tuning and test sets, mean PSNR-Y:
 # all layers int8 / the worst 10 in float: 99.9 −0.94 / −0.060, 99.99 −0.25 / −0.025,
@@ -51,27 +47,17 @@ def percentile_observer() -> Observer:
 
 @dataclass(frozen=True)
 class Int8Result:
-    """A calibrated network, from which int8 graphs of any float type are made.
+    """A calibrated network and the layers that a search left in float.
 
     Attributes:
-        prepared: The float32 graph with equalised channels; its results are the source's.
-        ranges: Calibrated ranges of all quantisable nodes' inputs.
-        means: Mean of each channel of the convolutions' inputs.
-        float_nodes: Nodes left in float with what each alone would cost, worst first.
-        ranked: The same of every quantisable node.
-        trials: Every choice of float nodes that was measured.
-        calibration_sha256: Digest of the calibration crops.
-        left_out: Names of calibration pictures that were too small for a crop.
+        repaired: The calibrated network.
+        float_nodes: Quantisable nodes left in float.
+        report: Everything that was found.
     """
 
-    prepared: onnx.ModelProto
-    ranges: Ranges
-    means: Mapping[str, NDArray[np.floating]]
-    float_nodes: tuple[NodeDrift, ...]
-    ranked: tuple[NodeDrift, ...]
-    trials: tuple[Trial, ...]
-    calibration_sha256: str
-    left_out: tuple[str, ...]
+    repaired: Repaired
+    float_nodes: tuple[str, ...]
+    report: Int8Report
 
     def graph(self, rest: Precision) -> onnx.ModelProto:
         """The graph with Q/DQ, everything else still float32; ``lower`` to ``rest`` comes next.
@@ -79,8 +65,97 @@ class Int8Result:
         Raises:
             ExportError: Q/DQ of this type need a newer operator set.
         """
-        names = [node.node for node in self.float_nodes]
-        return quantise(self.prepared, self.ranges.bounds, names, rest, self.means)
+        return self.repaired.quantiser.graph(self.float_nodes, rest)
+
+
+@dataclass(frozen=True)
+class Int8Calibration:
+    """A network that was calibrated and repaired, for a search by each target.
+
+    Attributes:
+        model: The float graph that it was made from.
+        repaired: What the repairs made of it.
+        tuning: What is measured on.
+        journal: Of the measurements.
+        sha256: Digest of the calibration crops.
+        left_out: Names of calibration pictures that were too small for a crop.
+    """
+
+    model: onnx.ModelProto
+    repaired: Repaired
+    tuning: Tuning
+    journal: Journal
+    sha256: str
+    left_out: tuple[str, ...]
+
+    def search(
+        self,
+        max_drift: float = MAX_DRIFT,
+        min_int8: float = MIN_INT8,
+        costs: Costs | None = None,
+        rest: Precision = Precision.FP32,
+        progress: Progress | None = None,
+    ) -> Int8Result:
+        """Choose the layers that stay in float.
+
+        Args:
+            max_drift: Budget in dB, from 0 on.
+            min_int8: Least share of the Conv and MatMul MACs that stays int8, 0 to 1.
+            costs: What the layers cost where the engine will run; modelled unless given.
+            rest: Type of the layers that are not in int8, for the report.
+            progress: Told the choices that are measured.
+
+        Raises:
+            ExportError: A number is out of its range.
+        """
+        if max_drift < 0 or not 0 <= min_int8 <= 1:
+            raise ExportError(
+                f"cannot search within {max_drift} dB with {min_int8:.0%} of the MACs in int8",
+                "the budget starts from 0, the share lies between 0 and 1",
+            )
+        counts = macs(self.model, *COUNTED_AT)
+        costs = costs or modelled_costs(self.model)
+        repaired, ranked = self.repaired, self.repaired.ranked
+        trials, chosen = search(
+            ranked, counts, costs, repaired.drift, max_drift, min_int8, progress
+        )
+        every = tuple(node.node for node in ranked)
+        in_float = Trial(f"{rest} throughout", every, 0.0, 0.0, costs.of(every))
+        plain = replace(trials[0], label="plain int8, no repair", drift=repaired.baseline)
+        report = Int8Report(
+            max_drift,
+            min_int8,
+            _layers(self.model, repaired, counts, set(trials[chosen].float_nodes), rest),
+            (*trials, in_float, plain),
+            chosen,
+            costs.unit,
+            repaired.baseline,
+        )
+        return Int8Result(repaired, trials[chosen].float_nodes, report)
+
+
+def _layers(
+    model: onnx.ModelProto,
+    repaired: Repaired,
+    counts: dict[str, int],
+    in_float: set[str],
+    rest: Precision,
+) -> tuple[Layer, ...]:
+    """The layers as a report shows them."""
+    kinds = {node.name: node.op_type for node in model.graph.node}
+    total = max(sum(counts.values()), 1)
+    return tuple(
+        Layer(
+            node.node,
+            kinds[node.node],
+            counts[node.node] / total,
+            repaired.plain[node.node],
+            node.drift,
+            repaired.repairs[node.node],
+            rest if node.node in in_float else Precision.INT8,
+        )
+        for node in repaired.ranked
+    )
 
 
 def calibrate_int8(
@@ -88,61 +163,33 @@ def calibrate_int8(
     calibration: Sequence[NamedPicture],
     tuning: Sequence[NamedPicture],
     scale: int,
-    max_drift: float = MAX_DRIFT,
-    min_int8: float = MIN_INT8,
     observer: Callable[[], Observer] = percentile_observer,
+    journal: Journal | None = None,
     progress: Progress | None = None,
-) -> Int8Result:
-    """Calibrate ``model``, repair it, and choose which of its layers stay in float.
+) -> Int8Calibration:
+    """Calibrate ``model`` and repair it.
 
     Args:
         model: Float32 N×3×H×W in and out, after the graph passes; it is not changed.
         calibration: Fed to the network as they are, in crops of 80×120.
         tuning: Taken as HR; never the same pictures as ``calibration``.
         scale: Upscaling factor.
-        max_drift: Budget in dB, from 0 on.
-        min_int8: Least share of the Conv and MatMul MACs that stays int8, 0 to 1.
         observer: Makes the observer of one activation.
+        journal: Recalls and keeps what was measured, so that an interrupted search goes on.
         progress: Told each step's name, the parts of it that are done, and all its parts.
 
     Raises:
         DatasetError: No picture is usable.
         ExportError: The graph cannot be quantised.
     """
-    nodes = quantisable_nodes(model)
-    if not nodes or max_drift < 0 or not 0 <= min_int8 <= 1:
+    if not quantisable_nodes(model):
         raise ExportError(
-            f"cannot quantise {len(nodes)} Conv and MatMul nodes within {max_drift} dB with"
-            f" {min_int8:.0%} of the MACs in int8",
-            "int8 needs such nodes with constant weights, a budget from 0 on, a share of 0 to 1",
+            "the graph has nothing to quantise",
+            "int8 needs Conv or MatMul nodes with constant weights",
         )
     crops = make_crops(calibration, CROP_SIZE, CROP_COUNT)
-    pairs = tuning_pairs(tuning, scale)
-    prepared = onnx.ModelProto()
-    prepared.CopyFrom(model)
-    before = channel_statistics(model, crops, convolved_tensors(model), progress)
-    done = equalise(prepared, {name: found.maxima for name, found in before.items()})
-    ranges = collect_ranges(prepared, crops, activations(prepared), observer, progress)
-    readers = {node.name: node.input[0] for node in model.graph.node if node.name in nodes}
-    means: dict[str, NDArray[np.floating]] = {n: found.means for n, found in before.items()}
-    # an equalised activation has one reader, and its means are divided as it is
-    means |= {readers[n]: means[readers[n]] / by for n, by in done.factors.items()}
-    ranked = rank_nodes(prepared, ranges.bounds, nodes, pairs, scale, progress)
-    reference = mean_psnr(model, pairs, scale)
-
-    def measure(float_nodes: Sequence[str]) -> float:
-        graph = quantise(prepared, ranges.bounds, float_nodes, Precision.FP32, means)
-        return mean_psnr(graph, pairs, scale) - reference
-
-    found = search(ranked, macs(model, *COUNTED_AT), measure, max_drift, min_int8, progress)
-    chosen = set(found.chosen.float_nodes)
-    return Int8Result(
-        prepared,
-        ranges,
-        means,
-        tuple(node for node in ranked if node.node in chosen),
-        ranked,
-        found.trials,
-        digest(crops),
-        too_small(calibration, CROP_SIZE),
-    )
+    windows = Tuning(tuning_pairs(tuning, scale), scale)
+    journal = journal or Journal()
+    repaired = repair(model, crops, windows, observer, journal, progress)
+    left_out = too_small(calibration, CROP_SIZE)
+    return Int8Calibration(model, repaired, windows, journal, digest(crops), left_out)

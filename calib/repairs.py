@@ -47,6 +47,8 @@ class Repaired:
         factors: Node to what each channel of its input was divided by.
         reference: PSNR of the float graph on the tuning windows, dB.
         baseline: Drift of plain int8: every layer, nearest rounding, no repair, dB.
+        drift: Measures the drift of the graph with given layers in float on the tuning
+            windows, dB.
     """
 
     quantiser: Quantiser
@@ -56,6 +58,7 @@ class Repaired:
     factors: Mapping[str, NDArray[np.float32]]
     reference: float
     baseline: float
+    drift: Callable[[Sequence[str]], float]
 
 
 def repair(
@@ -93,14 +96,16 @@ def repair(
         low, high = ranges[read[node.node]]
         if node.reach < 1:
             ranges[read[node.node]] = (node.reach * low, node.reach * high)
+    repaired = replace(quantiser, ranges=ranges)
     return Repaired(
-        replace(quantiser, ranges=ranges),
+        repaired,
         ranked,
         {node.node: own.get(node.node, node.plain) for node in ranked},
         {node.node: _repairs(node, done, own) for node in ranked},
         done.factors,
         work.reference,
         baseline,
+        lambda float_nodes: work.drift(repaired, float_nodes),
     )
 
 
@@ -217,7 +222,7 @@ class _Work:
             quantiser, nodes, self.tuning, prefix, self.journal, narrower, self.progress
         )
 
-    def drift(self, quantiser: Quantiser, float_nodes: Collection[str] = ()) -> float:
+    def drift(self, quantiser: Quantiser, float_nodes: Sequence[str] = ()) -> float:
         """Drift of a whole int8 graph on the tuning windows, dB."""
         graph = quantiser.graph(float_nodes)
         key = (digest_model(graph), self.tuning.digest)

@@ -88,7 +88,9 @@ def round_weights(
     ]
     rounded: dict[str, NDArray[np.int8]] = {}
     for block in _blocks(layers):
-        for layer, covariance in zip(block, _covariances(model, block, crops, progress), strict=True):
+        for layer, covariance in zip(
+            block, _covariances(model, block, crops, progress), strict=True
+        ):
             rounded[layer.weight.name] = _rounded(layer, covariance)
     return rounded
 
@@ -153,11 +155,12 @@ def _rows(layer: _Layer, values: NDArray[np.float32], wanted: int) -> NDArray[np
     windows = np.lib.stride_tricks.sliding_window_view(
         padded, spans, axis=tuple(range(2, 2 + spatial))
     )
-    windows = windows[(..., *(slice(None, None, dilation) for dilation in dilations))]
+    every = (slice(None),) * (2 + spatial)
+    windows = windows[every + tuple(slice(None, None, dilation) for dilation in dilations)]
     places = math.prod(windows.shape[2 : 2 + spatial])
     chosen = np.arange(0, places * len(values), max(places * len(values) // wanted, 1))
     index = np.unravel_index(chosen, (len(values), *windows.shape[2 : 2 + spatial]))
-    patches = windows[(index[0], slice(None), *index[1:])]  # places × channels × kernel
+    patches = np.moveaxis(windows, 1, 1 + spatial)[index]  # places × channels × kernel
     grouped = patches.reshape(len(chosen), layer.groups, -1)
     return np.ascontiguousarray(grouped.transpose(1, 0, 2))
 
@@ -194,7 +197,8 @@ def _better(
 
     def error(chosen: NDArray[np.int8]) -> NDArray[np.float64]:
         lost = matrix - chosen * scales
-        return np.einsum("god,gde,goe->go", lost, covariance, lost, optimize=True)
+        squared: NDArray[np.float64] = ((lost @ covariance) * lost).sum(axis=2)
+        return squared
 
     worse = error(codes) > error(nearest)
     return np.where(worse[:, :, None], nearest, codes)

@@ -127,8 +127,11 @@ class Prefix:
             helper.make_tensor_value_info(name, self.kinds.get(name, TensorProto.FLOAT), None)
             for name in names
         )
-        run = graph_runner(exposed) if names else lambda feeds: {}
-        return [{self.source: frame} | run({self.source: frame}) for frame in self.inputs]
+        frames: list[Values] = [{self.source: frame} for frame in self.inputs]
+        if not names:
+            return frames
+        run = graph_runner(exposed)
+        return [frame | run(frame) for frame in frames]
 
 
 def _fixed(nodes: Collection[onnx.NodeProto], constants: set[str]) -> list[onnx.NodeProto]:

@@ -42,6 +42,17 @@ def macs(model: onnx.ModelProto, height: int, width: int) -> dict[str, int]:
     }
 
 
+def tensor_shapes(model: onnx.ModelProto, height: int, width: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of all tensors for one frame, constants included; unknown sizes are 0.
+
+    Args:
+        model: As for :func:`macs`.
+        height: Of the input, in pixels.
+        width: Likewise.
+    """
+    return _shapes_at(inline_functions(model), height, width)
+
+
 def int8_mac_share(model: onnx.ModelProto) -> float:
     """Share of the Conv and MatMul MACs whose data and weight both come from DequantizeLinear.
 

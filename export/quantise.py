@@ -305,9 +305,7 @@ def _scales(magnitudes: NDArray[np.floating], rest: Precision) -> NDArray[np.flo
     return scales
 
 
-def nearest_codes(
-    values: NDArray[np.floating], scales: NDArray[np.float32]
-) -> NDArray[np.int8]:
+def nearest_codes(values: NDArray[np.floating], scales: NDArray[np.float32]) -> NDArray[np.int8]:
     """Nearest int8 codes, ties to even as ONNX has it."""
     codes: NDArray[np.int8] = np.clip(np.rint(values / scales), -LEVELS, LEVELS).astype(np.int8)
     return codes

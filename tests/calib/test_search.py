@@ -1,4 +1,4 @@
-"""The search: within the budget with the most int8, never below the share."""
+"""The search: the cheapest choice within the budget, never below the share."""
 
 from __future__ import annotations
 
@@ -7,51 +7,80 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from srdeploy.calib.cost import Costs
 from srdeploy.calib.search import MARGIN, search
 from srdeploy.calib.sensitivity import NodeDrift
 
 layers = st.lists(
-    st.tuples(st.integers(1, 100), st.floats(-0.5, 0.01)), min_size=1, max_size=12
+    st.tuples(st.integers(1, 100), st.floats(-0.5, 0.01), st.integers(-20, 100)),
+    min_size=1,
+    max_size=12,
 ).map(lambda rows: {f"layer{i}": row for i, row in enumerate(rows)})
 
 
 def additive(rows):
-    """Ranked layers, their MACs, and a network whose losses add up."""
-    ranked = sorted((NodeDrift(n, d) for n, (_, d) in rows.items()), key=lambda n: n.drift)
-    macs = {name: count for name, (count, _) in rows.items()} | {"not quantisable": 50}
+    """Ranked layers, their MACs and costs, and a network whose losses add up."""
+    drifts = {name: drift for name, (_, drift, _) in rows.items()}
+    ranked = sorted((NodeDrift(n, d, d) for n, d in drifts.items()), key=lambda n: n.drift)
+    macs = {name: count for name, (count, _, _) in rows.items()} | {"not quantisable": 50}
+    costs = Costs("ms", 1000.0, {name: float(saved) for name, (_, _, saved) in rows.items()})
 
     def measure(in_float: Sequence[str]) -> float:
-        return sum(d for n, (_, d) in rows.items() if n not in in_float)
+        return sum(drift for name, drift in drifts.items() if name not in in_float)
 
-    return ranked, macs, measure
+    return ranked, macs, costs, measure
 
 
 @given(rows=layers, budget=st.floats(0, 1), min_int8=st.floats(0, 1))
 def test_what_is_found_is_measured_and_within_the_share(rows, budget, min_int8) -> None:
-    ranked, macs, measure = additive(rows)
-    found = search(ranked, macs, measure, budget, min_int8)
+    ranked, macs, costs, measure = additive(rows)
+    trials, index = search(ranked, macs, costs, measure, budget, min_int8)
     total = sum(macs.values())
-    for trial in found.trials:
+    for trial in trials:
         assert trial.drift == measure(trial.float_nodes)
         left = sum(macs[name] for name in trial.float_nodes)
         assert trial.int8_share == pytest.approx((total - 50 - left) / total)
         assert trial.int8_share >= min_int8 - 1e-9 or not trial.float_nodes
-    assert found.chosen in found.trials
-    fitting = [t for t in found.trials if t.drift >= -budget * MARGIN]
-    if fitting:  # no trial within the budget has more in int8
-        assert found.chosen in fitting
-        assert found.chosen.int8_share == max(t.int8_share for t in fitting)
-    else:
-        assert found.chosen.drift == max(t.drift for t in found.trials)
+        assert trial.cost == pytest.approx(costs.of(trial.float_nodes))
+    chosen = trials[index]
+    idle = {name for name, (_, _, saved) in rows.items() if saved <= 0}
+    spare = total - 50 - min_int8 * total
+    if sum(macs[name] for name in idle) <= spare:  # nothing stays in int8 that does not help
+        assert idle <= set(chosen.float_nodes)
+    fitting = [t for t in trials if t.drift >= -budget * MARGIN]
+    helping = [t for t in fitting if idle <= set(t.float_nodes)]
+    if helping:  # no such trial within the budget is cheaper
+        assert chosen in fitting
+        assert chosen.cost <= min(t.cost for t in helping) + 1e-6
+    elif not fitting and not idle:
+        assert chosen.drift == max(t.drift for t in trials)
 
 
 def test_the_cheapest_repair_comes_first() -> None:
-    rows = {"large": (100, -0.10), "small": (1, -0.02), "fine": (100, 0.0)}
-    ranked, macs, measure = additive(rows)
+    rows = {"large": (100, -0.10, 100), "small": (1, -0.02, 1), "fine": (100, 0.0, 100)}
+    problem = additive(rows)
     steps: list[str] = []
-    found = search(ranked, macs, measure, 0.2, 0, lambda step, done, total: steps.append(step))
-    assert found.chosen.float_nodes == ("small",)
+
+    def chosen(budget: float, share: float) -> tuple[str, ...]:
+        trials, index = search(
+            *problem, budget, share, lambda step, done, total: steps.append(step)
+        )
+        return trials[index].float_nodes
+
+    assert chosen(0.2, 0) == ("small",)
     assert set(steps) == {"searching"}
-    assert search(ranked, macs, measure, 0.0, 0).chosen.float_nodes == ("small", "large")
-    assert search(ranked, macs, measure, 10, 0).chosen.float_nodes == ()
-    assert search(ranked, macs, measure, 0.0, 0.7).chosen.float_nodes == ("small",)
+    assert chosen(0.0, 0) == ("small", "large")
+    assert chosen(10, 0) == ()
+    assert chosen(0.0, 0.7) == ("small",)
+
+
+def test_a_layer_that_int8_does_not_speed_up_is_float_beyond_the_share() -> None:
+    rows = {"slow": (10, -0.001, -5), "even": (10, -0.002, 0), "fast": (80, -0.001, 50)}
+    problem = additive(rows)
+    trials, index = search(*problem, 10, 0.5)
+    assert set(trials[index].float_nodes) == {"slow", "even"}
+    assert trials[0].float_nodes == ()  # all in int8 is measured for comparison
+    trials, index = search(*problem, 10, 0.58)
+    assert trials[index].float_nodes == ("even",)  # room for one: the one that loses more
+    trials, index = search(*problem, 10, 0.66)
+    assert trials[index].float_nodes == ()

@@ -1,0 +1,146 @@
+"""What a layer costs in int8 and in float, measured on this machine or modelled.
+
+Measured: engines in which all layers of one kind are float are timed against the one that is
+int8 throughout, in turn, on the target itself. So fusion, conversions and whatever else an
+engine does count, and a layer that int8 does not speed up shows as such.
+
+Modelled, where the target does not run here: the roofline of a GPU. Source: Williams et al.,
+"Roofline", Communications of the ACM 52(4), 2009.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from ..export.macs import macs, tensor_shapes
+from ..export.quantise import quantisable_nodes, quantisable_weights
+from ..runtime.session import Session
+from .ranges import Progress
+
+MEASURED_UNIT = "ms a frame"
+MODELLED_UNIT = "relative cost"
+
+COUNTED_AT = (64, 64)
+"""Height and width for which MACs and bytes are counted; their shares hardly depend on it."""
+
+TIMED_AT = (120, 160)
+"""Height and width of the frames that are timed."""
+
+ROUNDS = 5
+# A gain below this share of a frame's time is taken for none: the clock is not that good.
+NOTICED = 0.01
+# Multiply-accumulates in 16 bits for which a GPU could read a byte: 165 TFLOP/s of dense fp16
+# and 1 TB/s (RTX 4090) make 82, 990 and 3.35 (H100) 148. int8 has twice the MACs, half the bytes.
+MACS_PER_BYTE = 100.0
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What each quantisable layer costs.
+
+    Attributes:
+        unit: Of all numbers.
+        all_int8: Of the graph with every quantisable layer in int8.
+        saved: Layer to what its int8 saves; 0 or less where float is no slower.
+    """
+
+    unit: str
+    all_int8: float
+    saved: Mapping[str, float]
+
+    def of(self, float_nodes: Sequence[str]) -> float:
+        """Estimate of the graph with ``float_nodes`` in float."""
+        return self.all_int8 + sum(self.saved[node] for node in float_nodes)
+
+
+def modelled_costs(model: onnx.ModelProto) -> Costs:
+    """Costs of a graph by the roofline, in 16-bit MACs at a frame of :data:`COUNTED_AT`."""
+    counts = macs(model, *COUNTED_AT)
+    shapes = tensor_shapes(model, *COUNTED_AT)
+    weights = quantisable_weights(model)
+    saved: dict[str, float] = {}
+    total = 0.0
+    for node in model.graph.node:
+        if node.name not in weights:
+            continue
+        moved = math.prod(shapes[node.input[0]]) + math.prod(shapes[weights[node.name].name])
+        made = 2 * math.prod(shapes[node.output[0]])  # the output is float either way
+        in_float = max(counts[node.name], (2 * moved + made) * MACS_PER_BYTE)
+        in_int8 = max(counts[node.name] / 2, (moved + made) * MACS_PER_BYTE)
+        saved[node.name] = in_float - in_int8
+        total += in_int8
+    return Costs(MODELLED_UNIT, total, saved)
+
+
+def kinds(model: onnx.ModelProto) -> list[tuple[str, ...]]:
+    """Quantisable nodes that are alike: same operator, weight's shape and attributes."""
+    weights = quantisable_weights(model)
+    dims = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    found: dict[tuple[object, ...], list[str]] = {}
+    for node in model.graph.node:
+        if node.name in weights:
+            attributes = sorted(a.SerializeToString(deterministic=True) for a in node.attribute)
+            key = (node.op_type, dims[weights[node.name].name], *attributes)
+            found.setdefault(key, []).append(node.name)
+    return [tuple(names) for names in found.values()]
+
+
+Open = Callable[[Sequence[str]], Session]
+"""Builds and opens the engine with some layers in float."""
+
+
+def measured_costs(
+    model: onnx.ModelProto, open_engine: Open, progress: Progress | None = None
+) -> Costs:
+    """Costs of a graph by the clock, in milliseconds a frame of :data:`TIMED_AT`.
+
+    Layers of a kind share what is measured of it by their multiply-accumulates.
+
+    Raises:
+        SrDeployError: An engine cannot be built or run.
+    """
+    groups = kinds(model)
+    times = timed([(), *groups], open_engine, progress)
+    counts = macs(model, *COUNTED_AT)
+    saved: dict[str, float] = {}
+    for group, milliseconds in zip(groups, times[1:], strict=True):
+        gain = milliseconds - times[0]
+        noticed = gain if gain > NOTICED * times[0] else min(gain, 0.0)
+        whole = sum(counts[name] for name in group)
+        saved |= {name: noticed * counts[name] / whole for name in group}
+    return Costs(MEASURED_UNIT, times[0], {n: saved[n] for n in quantisable_nodes(model)})
+
+
+def timed(
+    choices: Sequence[Sequence[str]], open_engine: Open, progress: Progress | None = None
+) -> list[float]:
+    """Milliseconds a frame of each choice of float layers: medians of frames taken in turn.
+
+    Raises:
+        SrDeployError: An engine cannot be built or run.
+    """
+    frame = np.random.default_rng(0).integers(0, 256, (1, *TIMED_AT, 3), dtype=np.uint8)
+    with ExitStack() as opened:
+        sessions = []
+        for done, choice in enumerate(choices, start=1):
+            session = opened.enter_context(open_engine(choice))
+            session.upscale(frame)
+            sessions.append(session)
+            if progress:
+                progress("timing layers", done, len(choices))
+        rounds = [[_time(session, frame) for session in sessions] for _ in range(ROUNDS)]
+    return [statistics.median(times) for times in zip(*rounds, strict=True)]
+
+
+def _time(session: Session, frame: np.ndarray) -> float:
+    started = time.perf_counter()
+    session.upscale(frame)
+    return (time.perf_counter() - started) * 1e3
