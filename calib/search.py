@@ -16,7 +16,7 @@ from .outcome import Trial
 from .ranges import Progress
 from .sensitivity import NodeDrift
 
-MARGIN = 0.5
+MARGIN = 0.75
 """Share of the budget that may be lost on the tuning windows: other pictures lose more."""
 
 
