@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from ..errors import DatasetError
-from ..plugins.onnx_functions import inline_functions
+from ..export.stored import StoredFloats, stored_floats
 from ..runtime.targets.onnxruntime import graph_runner
 from .layout import pixel_of
 from .pictures import Crops, Origin, as_input
@@ -78,67 +78,14 @@ def large_tensors(
             f"{len(crops)} calibration crops with {len(origins)} origins",
             "give at least one picture",
         )
-    plain = inline_functions(model)
-    owners = _owners(model, plain)
-    seen = _maxima(plain, _stored_floats(model, plain), crops, progress)
+    stored = stored_floats(model)
+    seen = _maxima(stored.plain, list(stored.owners), crops, progress)
     found = [
-        _located(plain, crops[index], origins[index], names, owners)
+        _located(stored, crops[index], origins[index], names)
         for index, names in _by_crop(seen).items()
     ]
     large = [tensor for group in found for tensor in group] + _constants(model)
     return tuple(sorted(large, key=lambda tensor: -tensor.magnitude))
-
-
-def _stored_floats(model: onnx.ModelProto, plain: onnx.ModelProto) -> list[str]:
-    """What nodes of ``plain`` make that takes the type of the graph, float32 as it stands.
-
-    Inside a custom op that is what becomes fp16 when the op's inputs do.
-    """
-    floats = _types(plain, TensorProto.FLOAT)
-    own = {name for node in model.graph.node for name in node.output}
-    followers = own
-    if len(plain.graph.node) != len(model.graph.node):
-        followers = own | _types(_halved(plain), TensorProto.FLOAT16)
-    made = [name for node in plain.graph.node for name in node.output]
-    return [name for name in made if name in floats and name in followers]
-
-
-def _types(model: onnx.ModelProto, kind: int) -> set[str]:
-    graph = onnx.shape_inference.infer_shapes(model).graph
-    values = [*graph.value_info, *graph.output]
-    return {v.name for v in values if v.type.tensor_type.elem_type == kind}
-
-
-def _halved(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph with float16 inputs and constants, for type inference alone."""
-    halved = onnx.ModelProto()
-    halved.CopyFrom(model)
-    graph = halved.graph
-    del graph.value_info[:]
-    for value in (*graph.input, *graph.output):
-        value.type.tensor_type.elem_type = TensorProto.FLOAT16
-    for tensor in graph.initializer:
-        if tensor.data_type == TensorProto.FLOAT:
-            empty = helper.make_tensor(tensor.name, TensorProto.FLOAT16, [0], [])
-            empty.dims[:] = tensor.dims
-            tensor.CopyFrom(empty)
-    return halved
-
-
-def _owners(model: onnx.ModelProto, plain: onnx.ModelProto) -> dict[str, str]:
-    """Tensor to the node of ``model`` that makes it, those inside the custom ops included."""
-    producers = {name: node for node in plain.graph.node for name in node.output}
-    own = {name for node in model.graph.node for name in node.output}
-    owners: dict[str, str] = {}
-    for node in model.graph.node:
-        pending = [name for name in node.output if name]
-        while pending:
-            name = pending.pop()
-            owners[name] = node.name
-            if name in producers:  # back through the body, to what the graph itself made
-                inputs = producers[name].input
-                pending += [n for n in inputs if n in producers and n not in own | owners.keys()]
-    return owners
 
 
 def _maxima(
@@ -223,16 +170,11 @@ def _by_crop(seen: dict[str, tuple[float, int]]) -> dict[int, list[str]]:
 
 
 def _located(
-    model: onnx.ModelProto,
-    crop: NDArray[np.uint8],
-    origin: Origin,
-    tensors: Sequence[str],
-    owners: dict[str, str],
+    stored: StoredFloats, crop: NDArray[np.uint8], origin: Origin, tensors: Sequence[str]
 ) -> list[LargeTensor]:
     """The tensors whose largest magnitude is on ``crop``, with its pixel."""
-    values = graph_runner(_locating(model, tensors))(
-        {model.graph.input[0].name: as_input(crop[None])}
-    )
+    run = graph_runner(_locating(stored.plain, tensors))
+    values = run({stored.plain.graph.input[0].name: as_input(crop[None])})
     found = []
     for name in tensors:
         shape = tuple(int(n) for n in values[name + _SHAPE])
@@ -241,7 +183,7 @@ def _located(
         found.append(
             LargeTensor(
                 name,
-                owners[name],
+                stored.owners[name],
                 float(values[name + _LARGEST]),
                 origin.picture,
                 None if row is None else origin.top + row,
