@@ -5,13 +5,13 @@ counts that would be stored in fp16: the graph's own, its constants, and inside 
 custom ops those that follow the type of their inputs; what a body casts to float32 by itself does
 not.
 
-Only scalars leave the runtime, whatever the size of the network: maxima and where they are are
-found inside the graph.
+Memory is that of a plain run, whatever the size of the network: maxima and where they are are found
+inside the graph, each as soon as its tensor is there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,13 +112,17 @@ def _maxima(
                 seen[name] = (magnitude, index)
         if progress:
             progress(STEP, index + 1, len(crops))
-    return seen
+    return {name: seen[name] for name in tensors if name in seen}
+
+
+# ONNX Runtime takes the last of the nodes that nothing reads first, with all that it needs. So the
+# nodes below follow their tensors backwards: forwards, all tensors would be held to the end.
 
 
 def _measuring(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
     """The graph with the largest magnitude and the sum of magnitudes of ``tensors`` as outputs."""
     nodes: list[NodeProto] = []
-    for name in tensors:
+    for name in reversed(tensors):
         nodes += [
             helper.make_node("Abs", [name], [f"{name}/half_range_abs"]),
             helper.make_node(
@@ -130,12 +134,12 @@ def _measuring(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProt
     return _extended(model, nodes, outputs)
 
 
-def _locating(model: onnx.ModelProto, tensors: Collection[str]) -> onnx.ModelProto:
+def _locating(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
     """The graph with the flat index of the largest magnitude, and the shape, as outputs."""
     flat = "half_range/flat"
     nodes = [helper.make_node("Constant", [], [flat], value_ints=[-1])]
     outputs: dict[str, int] = {}
-    for name in tensors:
+    for name in reversed(tensors):
         magnitudes, line = f"{name}/half_range_abs", f"{name}/half_range_line"
         nodes += [
             helper.make_node("Abs", [name], [magnitudes]),

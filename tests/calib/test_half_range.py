@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from functools import cache
 
 import numpy as np
@@ -293,3 +295,38 @@ def test_origins_say_where_crops_were_cut(photographs) -> None:
     pixels = {p.name: p.pixels for p in photographs}
     for crop, (name, top, left) in zip(crops, origins, strict=True):
         assert np.array_equal(crop, pixels[name][top : top + SIZE[0], left : left + SIZE[1]])
+
+
+MEMORY = """
+import resource
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+from srdeploy.calib.half_range import large_tensors
+from srdeploy.calib.pictures import Origin
+
+names = ["x", *(f"t{i}" for i in range(60)), "y"]
+nodes = [
+    helper.make_node("Mul", [a, "gain"], [b], b) for a, b in zip(names, names[1:], strict=False)
+]
+value = helper.make_tensor_value_info
+ends = [[value(n, TensorProto.FLOAT, ["n", 3, "h", "w"])] for n in ("x", "y")]
+gain = numpy_helper.from_array(np.float32(GAIN), "gain")
+graph = helper.make_graph(nodes, "g", *ends, [gain])
+model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+model.ir_version = 10
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+found = large_tensors(
+    model, np.full((1, 1000, 1000, 3), 255, np.uint8), [Origin("p", 0, 0)]
+)
+print(len(found), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.parametrize(("gain", "count"), [(1.0, 0), (1.3, 22)])
+def test_memory_does_not_grow_with_the_depth(gain: float, count: int) -> None:
+    """Sixty tensors of 11 MiB; nearly all at once were over 600."""
+    words = [sys.executable, "-c", MEMORY.replace("GAIN", str(gain))]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    found, grown = map(int, done.stdout.split())
+    assert found == count
+    assert grown < 200
