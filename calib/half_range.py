@@ -12,7 +12,7 @@ inside the graph, each as soon as its tensor is there.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -41,7 +41,7 @@ class LargeTensor:
         tensor: Its name; inside a custom op, the name in the graph of standard operators.
         node: The node of the graph that makes it, or the first that reads a constant.
         magnitude: The largest that was seen.
-        picture: Where that was; empty for a constant.
+        picture: Where that was; empty for what is the same on every picture.
         row: In pixels of the picture; None where the tensor's positions are no pixels.
         column: Likewise.
         channel: Of the tensor, likewise.
@@ -179,23 +179,29 @@ def _located(
     """The tensors whose largest magnitude is on ``crop``, with its pixel."""
     run = graph_runner(_locating(stored.plain, tensors))
     values = run({stored.plain.graph.input[0].name: as_input(crop[None])})
+    varying = _varying(stored.plain)
     found = []
     for name in tensors:
+        owner, magnitude = stored.owners[name], float(values[name + _LARGEST])
+        if name not in varying:  # a weight as its node turns or dequantises it
+            found.append(LargeTensor(name, owner, magnitude))
+            continue
         shape = tuple(int(n) for n in values[name + _SHAPE])
-        place = pixel_of(int(values[name + _INDEX]), shape, crop.shape[:2])
-        row, column, channel = place or (None, None, None)
-        found.append(
-            LargeTensor(
-                name,
-                stored.owners[name],
-                float(values[name + _LARGEST]),
-                origin.picture,
-                None if row is None else origin.top + row,
-                None if column is None else origin.left + column,
-                channel,
-            )
-        )
+        large = LargeTensor(name, owner, magnitude, origin.picture)
+        if place := pixel_of(int(values[name + _INDEX]), shape, crop.shape[:2]):
+            row, column = origin.top + place[0], origin.left + place[1]
+            large = replace(large, row=row, column=column, channel=place[2])
+        found.append(large)
     return found
+
+
+def _varying(model: onnx.ModelProto) -> set[str]:
+    """The tensors that depend on the picture or its size."""
+    reached = {value.name for value in model.graph.input}
+    for node in model.graph.node:
+        if not reached.isdisjoint(node.input):
+            reached.update(node.output)
+    return reached
 
 
 def _constants(model: onnx.ModelProto) -> list[LargeTensor]:

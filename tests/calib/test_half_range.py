@@ -138,7 +138,11 @@ def test_int8_around_islands_stays_int8() -> None:
     expected = float_runner(quantised)(as_input(crops[:1]))
     with pytest.raises(ExportError, match="65504"):
         lower(quantised, Precision.FP16)
-    pinned, names = pinned_for(quantised, large_tensors(quantised, *bundled_crops()))
+    found = large_tensors(quantised, *bundled_crops())
+    pictures = {t.tensor: bool(t.picture) for t in found}
+    assert pictures["upsampler.0.weight/int8_axis0/dequantised"] is False
+    assert pictures["leaky_relu/int8/dequantised"] is True
+    pinned, names = pinned_for(quantised, found)
     assert {"upsampler.0", "upsampler.3", "shrink"} <= set(names)
     assert "conv_body" not in names
     low = lower(pinned, Precision.FP16)
