@@ -331,7 +331,7 @@ def export_command(output: Output, path: Path | None, **options: Any) -> None:
     "calibration",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Pictures and folders to calibrate int8 on; repeatable.",
+    help="Pictures and folders to calibrate int8 and check fp16 on; repeatable.",
 )
 @click.option(
     "--max-drift",

@@ -103,6 +103,9 @@ class BuildConfig:
         capabilities: Compute capabilities such as ``8.6``, for ahead-of-time targets.
         plugins: TensorRT plugins that the engine calls, each with its version,
             ``srdeploy::oca 1``; none where the bodies of the custom ops were built in.
+        islands: Nodes of an fp16 graph that are computed in float32, as a tensor of theirs
+            passed half of fp16's range on calibration pictures; without those that the
+            ``ModelSpec`` names.
     """
 
     onnx_sha256: str
@@ -115,6 +118,7 @@ class BuildConfig:
     float_nodes: tuple[str, ...] = ()
     capabilities: tuple[str, ...] = ()
     plugins: tuple[str, ...] = ()
+    islands: tuple[str, ...] = ()
 
     def digest(self) -> str:
         """SHA-256 over all fields, so that no option can be forgotten."""

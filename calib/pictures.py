@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,14 @@ class NamedPicture:
 
     name: str
     pixels: Picture
+
+
+class Origin(NamedTuple):
+    """Where a crop was cut: the picture's name, and the first row and column in its pixels."""
+
+    picture: str
+    top: int
+    left: int
 
 
 def load_pictures(paths: Sequence[Path]) -> tuple[NamedPicture, ...]:
@@ -126,6 +135,17 @@ def make_crops(
     Raises:
         DatasetError: No picture is large enough.
     """
+    return cut_crops(pictures, size, count, seed)[0]
+
+
+def cut_crops(
+    pictures: Sequence[NamedPicture], size: tuple[int, int], count: int, seed: int = 0
+) -> tuple[Crops, tuple[Origin, ...]]:
+    """Do what :func:`make_crops` does, and say where each crop is from.
+
+    Raises:
+        DatasetError: No picture is large enough.
+    """
     usable = [picture for picture in pictures if _fits(picture, size)]
     height, width = size
     if not usable or count < 1:
@@ -138,13 +158,15 @@ def make_crops(
     order = generator.permutation(len(usable))
     starts = generator.random((len(usable), 2))
     crops = np.empty((count, height, width, 3), np.uint8)
+    origins = []
     for index in range(count):
         turn, place = divmod(index, len(usable))
-        pixels = usable[order[place]].pixels
+        name, pixels = usable[order[place]].name, usable[order[place]].pixels
         free = np.array(pixels.shape[:2]) - size + 1
         top, left = ((starts[place] + turn * _STEP) % 1.0 * free).astype(int)
         crops[index] = pixels[top : top + height, left : left + width]
-    return crops
+        origins.append(Origin(name, int(top), int(left)))
+    return crops, tuple(origins)
 
 
 def _fits(picture: NamedPicture, size: tuple[int, int]) -> bool:

@@ -33,6 +33,7 @@ from ..validate.drift import DatasetResult, check_budget, measure, to_records
 from ..validate.reference import open_reference
 from ..validate.reference_cache import ReferenceCache
 from . import Say
+from .half_range import HalfRange
 
 AUTO = "auto"
 TIMED_FRAMES = 5
@@ -45,7 +46,8 @@ class BuildOptions:
     Attributes:
         target: Id of a target, or ``auto`` for the fastest that runs here.
         precision: None for the fastest float type of the target that is safe.
-        calibration: Pictures and folders for int8; empty for the bundled pictures.
+        calibration: Pictures and folders for int8, and to check fp16's range on; empty for the
+            bundled pictures.
         max_drift: Largest loss in dB; None to measure without judging.
         shapes: Input sizes.
         capabilities: Compute capabilities of an ahead-of-time target; empty for all.
@@ -85,6 +87,7 @@ class _Source:
     sha256: str
     proof: Dataset
     reference: Session
+    half_range: HalfRange
 
 
 def build_engine(
@@ -115,7 +118,8 @@ def build_engine(
         tuple(Pair(p.name, p.path, None, spec.scale) for p in data.pictures("proof")),
     )
     with ReferenceCache(open_reference(model, spec)) as reference:
-        job = _Source(model, spec, digest_file(source), proof, reference)
+        half_range = HalfRange(options.calibration, say, progress)
+        job = _Source(model, spec, digest_file(source), proof, reference, half_range)
         calibrated = None
         if options.precision is Precision.INT8:
             calibrated = _calibrate(job, options, say, progress)
@@ -209,7 +213,8 @@ def _build_one(
         written = target.written_rest(rest)
         float_nodes = tuple(node.node for node in int8.float_nodes)
         model = int8.graph(written)
-    lowered = lower(model, written)
+    checked = job.half_range.pin(model, written)
+    lowered = lower(checked.model, written)
     share = int8_mac_share(lowered)
     graph = with_pixels(lowered).SerializeToString()
     config = BuildConfig(
@@ -222,6 +227,7 @@ def _build_one(
         calibration_sha256=int8.calibration_sha256 if int8 else "",
         float_nodes=float_nodes,
         capabilities=options.capabilities,
+        islands=checked.islands,
     )
     started = time.perf_counter()
     built = target.build(graph, config)
@@ -233,7 +239,7 @@ def _build_one(
         engine_file=f"{job.spec.variant}_{precision}{target.suffix}",
         device=built.device,
         int8_mac_share=share,
-        notes=built.notes,
+        notes=(*built.notes, *checked.notes),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
     return _measured(job, target, _Built(built.content, manifest, ()), graph, say)

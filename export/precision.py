@@ -6,6 +6,8 @@ computed in float32 between Casts: that is where the half-precision range does n
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import ml_dtypes
 import numpy as np
 import onnx
@@ -120,6 +122,41 @@ def pin_to_fp32(node: NodeProto) -> None:
 def kept_in_fp32(node: NodeProto) -> bool:
     """Whether the node is pinned to float32."""
     return any((p.key, p.value) == KEEP_FP32 for p in node.metadata_props)
+
+
+def pin_touching(
+    model: onnx.ModelProto, tensors: Collection[str], nodes: Collection[str] = ()
+) -> tuple[str, ...]:
+    """Pin, in place, every node that makes or reads one of ``tensors``, and ``nodes``.
+
+    :func:`lower` then never stores these tensors in another type than float32. In int8 a pinned
+    Conv keeps its DequantizeLinear nodes beside it, and these all their readers: a Cast between
+    the two would take the Conv out of int8.
+
+    Returns:
+        Names of the nodes that were not pinned before, in the graph's order.
+    """
+    before = [kept_in_fp32(node) for node in model.graph.node]
+    for node, pinned in zip(model.graph.node, before, strict=True):
+        touches = node.name in nodes or not {*node.input, *node.output}.isdisjoint(tensors)
+        if touches and not pinned:
+            pin_to_fp32(node)
+    while _pin_beside_int8(model):
+        pass
+    after = zip(model.graph.node, before, strict=True)
+    return tuple(node.name for node, pinned in after if kept_in_fp32(node) and not pinned)
+
+
+def _pin_beside_int8(model: onnx.ModelProto) -> bool:
+    """Pin each DequantizeLinear with its readers, where one of them is; False if all are."""
+    sources = {n.output[0]: n for n in model.graph.node if n.op_type == "DequantizeLinear"}
+    pairs = [(sources[i], n) for n in model.graph.node for i in n.input if i in sources]
+    single = [(a, b) for a, b in pairs if kept_in_fp32(a) != kept_in_fp32(b)]
+    for pair in single:
+        for node in pair:
+            if not kept_in_fp32(node):
+                pin_to_fp32(node)
+    return bool(single)
 
 
 class _Lowering:

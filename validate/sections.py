@@ -131,6 +131,7 @@ def _manifest_entries(manifest: Manifest) -> list[tuple[str, str]]:
         ("Built at", manifest.created),
         ("Rest precision", build.rest.value),
         ("Left in float", ", ".join(build.float_nodes)),
+        ("Islands in float32", ", ".join(build.islands)),
         ("Input sizes", f"{low} to {high}, best at {mid}"),
         ("Time of a frame", "" if frame is None else f"{frame:.1f} ms at {mid}"),
         ("Drift when built", ", ".join(built)),

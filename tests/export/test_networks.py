@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -12,10 +13,12 @@ import pytest
 import torch
 from onnx import numpy_helper
 from srdeploy import data
+from srdeploy.calib.half_range import large_tensors
+from srdeploy.calib.pictures import NamedPicture, as_input, cut_crops
 from srdeploy.errors import EngineError
 from srdeploy.export.passes import run_passes
 from srdeploy.export.pixels import with_pixels
-from srdeploy.export.precision import kept_in_fp32, lower
+from srdeploy.export.precision import kept_in_fp32, lower, pin_touching
 from srdeploy.export.trace import trace
 from srdeploy.export.verify import TOLERANCE, verify
 from srdeploy.models import all_variants
@@ -25,6 +28,7 @@ from srdeploy.plugins.onnx_functions import inline_functions
 from srdeploy.runtime.targets import open_target
 from srdeploy.runtime.targets.onnxruntime import float_runner, typed_runner
 from srdeploy.spec import BuildConfig, Manifest, Precision
+from srdeploy.validate.metrics import cut_border, luma, psnr
 from srdeploy.validate.resize import shrink
 from srdeploy.validate.torch_session import TorchSession
 
@@ -176,6 +180,69 @@ def test_fp16_is_as_good_as_pytorch_s(variant) -> None:
         assert not np.isfinite(plain).all()
     else:
         assert error <= 2 * plain_error
+
+
+@cache
+def proof(scale: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """A piece of each bundled picture that nothing was chosen on: LR of 32×40, and HR."""
+    pairs = []
+    for bundled in data.pictures("proof"):
+        pixels = bundled.read()
+        top, left = (pixels.shape[0] - 32 * scale) // 2, (pixels.shape[1] - 40 * scale) // 2
+        hr = pixels[top : top + 32 * scale, left : left + 40 * scale]
+        pairs.append((shrink(hr, scale), hr))
+    return pairs
+
+
+def mean_psnr(upscale: Callable[[np.ndarray], np.ndarray], scale: int) -> float:
+    """Over :func:`proof`, of a function from uint8 1×H×W×3 to the same, larger."""
+    values = [
+        psnr(cut_border(luma(upscale(lr[None])[0]), scale), cut_border(luma(hr), scale))
+        for lr, hr in proof(scale)
+    ]
+    return float(np.mean(values))
+
+
+def pixels_of(run: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    """A runner of planes on [0, 1] as one of pixels."""
+
+    def upscale(frames: np.ndarray) -> np.ndarray:
+        codes = np.clip(run(as_input(frames)), 0, 1) * np.float32(255)
+        return np.rint(codes).astype(np.uint8).transpose(0, 2, 3, 1)
+
+    return upscale
+
+
+@pytest.mark.parametrize("variant", TINY, ids=lambda v: v.name)
+def test_drift_of_fp16_and_bf16(variant) -> None:
+    """Within 0.01 and 0.03 dB of float32; fp16 with every tensor stored in its type."""
+    _, spec, model = tiny(variant.name)
+    scale = spec.scale
+    exact = mean_psnr(pixels_of(float_runner(model)), scale)
+    fp16 = mean_psnr(pixels_of(typed_runner(lower(model, Precision.FP16))), scale)
+    target = open_target("openvino")
+    graph = with_pixels(lower(model, Precision.BF16)).SerializeToString()
+    config = BuildConfig("", target.name, target.version(), Precision.BF16, Precision.BF16)
+    manifest = Manifest(config, spec, "", "tiny.engine", "")
+    with target.open(target.build(graph, config).content, manifest) as session:
+        bf16 = mean_psnr(session.upscale, scale)
+    assert 0 < abs(fp16 - exact) <= 0.01
+    assert 0 < abs(bf16 - exact) <= 0.03
+
+
+@pytest.mark.parametrize("variant", TINY, ids=lambda v: v.name)
+def test_what_passes_half_of_fp16_s_range(variant) -> None:
+    """Nothing but HAN's layer attention, which its spec keeps in float32 already."""
+    _, _, model = tiny(variant.name)
+    bundled = [NamedPicture(p.name, p.read()) for p in data.pictures("calibration")]
+    found = large_tensors(model, *cut_crops(bundled, (24, 40), 2))
+    attention = {"la/MatMul", "la/ReduceMax", "la/Sub"}
+    assert {t.node for t in found} == (attention if variant.name.startswith("han") else set())
+    assert all(t.row is None and t.picture for t in found)
+    pinned = onnx.ModelProto()
+    pinned.CopyFrom(model)
+    assert pin_touching(pinned, {t.tensor for t in found}, {t.node for t in found}) == ()
+    assert pinned == model
 
 
 def test_without_its_islands_han_overflows_as_pytorch_does() -> None:
