@@ -19,16 +19,15 @@ from ..errors import ExportError
 from ..export.macs import macs
 from ..export.quantise import activations, quantisable_nodes, quantise
 from ..spec import Precision
+from .calibration_set import CalibrationSet
 from .channels import channel_statistics, convolved_tensors
 from .equalise import equalise
 from .observers import Observer, PercentileObserver
-from .pictures import NamedPicture, digest, make_crops, too_small
+from .pictures import NamedPicture
 from .ranges import Progress, Ranges, collect_ranges
 from .search import Trial, search
 from .sensitivity import NodeDrift, mean_psnr, rank_nodes, tuning_pairs
 
-CROP_SIZE = (80, 120)
-CROP_COUNT = 100
 MAX_DRIFT = 0.05
 """dB that the search may lose where no budget is given."""
 
@@ -60,8 +59,7 @@ class Int8Result:
         float_nodes: Nodes left in float with what each alone would cost, worst first.
         ranked: The same of every quantisable node.
         trials: Every choice of float nodes that was measured.
-        calibration_sha256: Digest of the calibration crops.
-        left_out: Names of calibration pictures that were too small for a crop.
+        calibration_sha256: Digest of the calibration crops and frames.
     """
 
     prepared: onnx.ModelProto
@@ -71,7 +69,6 @@ class Int8Result:
     ranked: tuple[NodeDrift, ...]
     trials: tuple[Trial, ...]
     calibration_sha256: str
-    left_out: tuple[str, ...]
 
     def graph(self, rest: Precision) -> onnx.ModelProto:
         """The graph with Q/DQ, everything else still float32; ``lower`` to ``rest`` comes next.
@@ -85,7 +82,7 @@ class Int8Result:
 
 def calibrate_int8(
     model: onnx.ModelProto,
-    calibration: Sequence[NamedPicture],
+    calibration: CalibrationSet,
     tuning: Sequence[NamedPicture],
     scale: int,
     max_drift: float = MAX_DRIFT,
@@ -97,7 +94,7 @@ def calibrate_int8(
 
     Args:
         model: Float32 N×3×H×W in and out, after the graph passes; it is not changed.
-        calibration: Fed to the network as they are, in crops of 80×120.
+        calibration: What the activations are observed on.
         tuning: Taken as HR; never the same pictures as ``calibration``.
         scale: Upscaling factor.
         max_drift: Budget in dB, from 0 on.
@@ -106,7 +103,7 @@ def calibrate_int8(
         progress: Told each step's name, the parts of it that are done, and all its parts.
 
     Raises:
-        DatasetError: No picture is usable.
+        DatasetError: No tuning picture is usable.
         ExportError: The graph cannot be quantised.
     """
     nodes = quantisable_nodes(model)
@@ -116,13 +113,15 @@ def calibrate_int8(
             f" {min_int8:.0%} of the MACs in int8",
             "int8 needs such nodes with constant weights, a budget from 0 on, a share of 0 to 1",
         )
-    crops = make_crops(calibration, CROP_SIZE, CROP_COUNT)
     pairs = tuning_pairs(tuning, scale)
     prepared = onnx.ModelProto()
     prepared.CopyFrom(model)
-    before = channel_statistics(model, crops, convolved_tensors(model), progress)
+    pictures = calibration.pictures
+    before = channel_statistics(model, pictures, convolved_tensors(model), progress)
     done = equalise(prepared, {name: found.maxima for name, found in before.items()})
-    ranges = collect_ranges(prepared, crops, activations(prepared), observer, progress)
+    ranges = collect_ranges(
+        prepared, calibration.pictures, activations(prepared), observer, progress
+    )
     readers = {node.name: node.input[0] for node in model.graph.node if node.name in nodes}
     means: dict[str, NDArray[np.floating]] = {n: found.means for n, found in before.items()}
     # an equalised activation has one reader, and its means are divided as it is
@@ -143,6 +142,5 @@ def calibrate_int8(
         tuple(node for node in ranked if node.node in chosen),
         ranked,
         found.trials,
-        digest(crops),
-        too_small(calibration, CROP_SIZE),
+        calibration.sha256,
     )

@@ -15,8 +15,8 @@ import numpy as np
 import onnx
 
 from .. import data
+from ..calib.calibration_set import CalibrationSet
 from ..calib.int8 import MAX_DRIFT, MIN_INT8, Int8Result, calibrate_int8
-from ..calib.pictures import NamedPicture, load_pictures
 from ..calib.ranges import Progress
 from ..errors import BuildError, TargetUnavailable
 from ..export.macs import int8_mac_share
@@ -33,6 +33,7 @@ from ..validate.drift import DatasetResult, check_budget, measure, to_records
 from ..validate.reference import open_reference
 from ..validate.reference_cache import ReferenceCache
 from . import Say
+from .calibration import bundled, open_calibration_set
 
 AUTO = "auto"
 TIMED_FRAMES = 5
@@ -45,7 +46,8 @@ class BuildOptions:
     Attributes:
         target: Id of a target, or ``auto`` for the fastest that runs here.
         precision: None for the fastest float type of the target that is safe.
-        calibration: Pictures and folders for int8; empty for the bundled pictures.
+        calibration: Pictures, videos and folders for int8; empty for the bundled pictures.
+        strict: Whether a damaged file in such a folder is an error, instead of being skipped.
         max_drift: Largest loss in dB; None to measure without judging.
         shapes: Input sizes.
         capabilities: Compute capabilities of an ahead-of-time target; empty for all.
@@ -59,6 +61,7 @@ class BuildOptions:
     shapes: ShapeRange = field(default_factory=ShapeRange)
     capabilities: tuple[str, ...] = ()
     min_int8: float = MIN_INT8
+    strict: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,11 +72,13 @@ class BuildResult:
         path: The engine file.
         manifest: Its manifest.
         quality: Drift by picture of the proof set.
+        calibration: What an int8 engine was calibrated on.
     """
 
     path: Path
     manifest: Manifest
     quality: tuple[DatasetResult, ...]
+    calibration: CalibrationSet | None = None
 
 
 @dataclass(frozen=True)
@@ -116,17 +121,21 @@ def build_engine(
     )
     with ReferenceCache(open_reference(model, spec)) as reference:
         job = _Source(model, spec, digest_file(source), proof, reference)
-        calibrated = None
+        calibrated = calibration = None
         if options.precision is Precision.INT8:
-            calibrated = _calibrate(job, options, say, progress)
+            calibration = open_calibration_set(options.calibration, options.strict, say)
+            calibrated = _calibrate(job, calibration, options, say, progress)
         built = [_build_one(job, target, options, calibrated, say) for target in targets]
     best = min(built, key=lambda b: b.manifest.milliseconds or float("inf"))
     if options.max_drift is not None:
         check_budget(best.quality, options.max_drift)
     path = output or Path(best.manifest.engine_file)
-    manifest = dataclasses.replace(best.manifest, engine_file=path.name)
+    seen = sorted(str(member.fingerprint) for member in calibration.used) if calibration else ()
+    manifest = dataclasses.replace(
+        best.manifest, engine_file=path.name, calibration_pictures=tuple(seen)
+    )
     write_engine(path, best.content, manifest)
-    return BuildResult(path, manifest, best.quality)
+    return BuildResult(path, manifest, best.quality, calibration)
 
 
 @dataclass(frozen=True)
@@ -167,20 +176,17 @@ def _targets(options: BuildOptions, say: Say) -> list[Target]:
 
 
 def _calibrate(
-    job: _Source, options: BuildOptions, say: Say, progress: Progress | None
+    job: _Source,
+    calibration: CalibrationSet,
+    options: BuildOptions,
+    say: Say,
+    progress: Progress | None,
 ) -> Int8Result:
     """Activation ranges and the layers that are worst in int8; the same for every target."""
-    if options.calibration:
-        pictures = load_pictures(options.calibration)
-    else:
-        pictures = tuple(NamedPicture(p.name, p.read()) for p in data.pictures("calibration"))
-    tuning = tuple(NamedPicture(p.name, p.read()) for p in data.pictures("tuning"))
-    source = "your" if options.calibration else "bundled"
-    say(f"calibrating on {len(pictures)} {source} pictures …")
     result = calibrate_int8(
         job.model,
-        pictures,
-        tuning,
+        calibration,
+        bundled("tuning"),
         job.spec.scale,
         MAX_DRIFT if options.max_drift is None else options.max_drift,
         options.min_int8,
@@ -190,8 +196,6 @@ def _calibrate(
     say(f"left in float, with what each alone would lose in int8: {worst or 'none'}")
     tried = ", ".join(f"{t.int8_share:.0%} {t.drift:+.3f} dB" for t in result.trials)
     say(f"int8 share of the MACs, and drift on the tuning windows: {tried}")
-    for name in result.left_out:
-        say(f"left out of the calibration, too small: {name}")
     return result
 
 

@@ -68,6 +68,17 @@ def int8_mac_share(model: onnx.ModelProto) -> float:
     return in_int8 / max(sum(counts.values()), 1)
 
 
+def shapes_at(model: onnx.ModelProto, height: int, width: int) -> dict[str, tuple[int, ...]]:
+    """Shape of every tensor for one frame; sizes that inference cannot tell are 0.
+
+    Args:
+        model: As for :func:`macs`; the insides of custom ops are listed too.
+        height: Of the input, in pixels.
+        width: Likewise.
+    """
+    return _shapes_at(inline_functions(model), height, width)
+
+
 def _shapes_at(model: onnx.ModelProto, height: int, width: int) -> dict[str, tuple[int, ...]]:
     """Tensor name to shape; sizes that stay unknown are 0."""
     fixed = onnx.ModelProto()

@@ -20,9 +20,12 @@ from . import BuiltEngine, Target
 FloatRunner = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
-def _session(content: bytes, threads: int = 0, as_written: bool = False) -> ort.InferenceSession:
+def _session(
+    content: bytes, threads: int = 0, as_written: bool = False, keep_memory: bool = True
+) -> ort.InferenceSession:
     """Open a graph on the CPU; ``as_written`` keeps Q/DQ pairs instead of int8 kernels."""
     options = ort.SessionOptions()
+    options.enable_cpu_mem_arena = keep_memory
     options.log_severity_level = 3  # errors only: its warnings are about its own optimiser
     options.intra_op_num_threads = threads
     if as_written:
@@ -31,18 +34,22 @@ def _session(content: bytes, threads: int = 0, as_written: bool = False) -> ort.
 
 
 def graph_runner(
-    model: onnx.ModelProto,
+    model: onnx.ModelProto, keep_memory: bool = True
 ) -> Callable[[dict[str, NDArray[Any]]], dict[str, NDArray[Any]]]:
     """Open any graph as a function from its inputs to all its outputs, by name.
 
     Q/DQ pairs are computed as written, in float: what comes out does not depend on the int8
     kernels of this machine. The function raises EngineError where ONNX Runtime fails.
 
+    Args:
+        model: Any graph.
+        keep_memory: Whether what one run needed is kept for the next one, which is faster.
+
     Raises:
         ModelFileError: ONNX Runtime refuses the model.
     """
     try:
-        session = _session(model.SerializeToString(), as_written=True)
+        session = _session(model.SerializeToString(), as_written=True, keep_memory=keep_memory)
     except Exception as exc:  # its exceptions have no common base but Exception
         raise ModelFileError(f"ONNX Runtime refuses the model: {exc}") from exc
     names = [value.name for value in session.get_outputs()]
