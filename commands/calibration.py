@@ -41,7 +41,7 @@ def open_calibration_set(paths: Sequence[Path], strict: bool, say: Say) -> Calib
     made = make_calibration_set(source)
     for split in ("tuning", "proof"):
         _refuse_shared(made, split)
-    whose = "your" if paths else "bundled"
+    whose = "of your" if paths else "bundled"
     say(f"calibrating on {len(made.members)} {whose} pictures …")
     _say_left(made, say)
     for warning in made.coverage.warnings():
