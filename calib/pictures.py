@@ -15,6 +15,9 @@ from ..runtime.video.formats import MUXERS
 from ..validate.datasets import SUFFIXES, Picture, read_picture
 from .scenes import choose_frames, read_frames
 
+MOST_KEPT = 256 << 20
+"""Bytes of frames that are kept for the second reading: decoding a video takes long."""
+
 _KINDS = f"pictures end in {', '.join(SUFFIXES)}; videos in {', '.join(MUXERS)}"
 
 
@@ -50,7 +53,7 @@ class HeldPictures:
 
 
 class PictureFiles:
-    """Pictures and videos on disk, of which one picture is held at a time.
+    """Pictures and videos on disk, read one at a time; only some frames of videos are kept.
 
     Attributes:
         skipped: Names of the damaged files, with the reasons; grows while reading.
@@ -62,6 +65,8 @@ class PictureFiles:
         self._files = dict(files)
         self._strict = strict
         self._chosen: dict[Path, tuple[int, ...]] = {}
+        self._kept: dict[str, NamedPicture] = {}
+        self._room = MOST_KEPT
 
     def __len__(self) -> int:
         return len(self._files)
@@ -93,9 +98,17 @@ class PictureFiles:
         if file not in self._chosen:  # decodes all that is looked at, so damage shows here
             self._chosen[file] = choose_frames(file)
         names = {number: f"{file} frame {number + 1}" for number in self._chosen[file]}
-        numbers = [n for n, name in names.items() if wanted is None or name in wanted]
+        wanted_names = [name for name in names.values() if wanted is None or name in wanted]
+        if all(name in self._kept for name in wanted_names):
+            yield from (self._kept[name] for name in wanted_names)
+            return
+        numbers = [number for number, name in names.items() if name in wanted_names]
         for number, pixels in read_frames(file, numbers):
-            yield NamedPicture(names[number], pixels)
+            picture = NamedPicture(names[number], pixels)
+            if self._room >= pixels.nbytes and picture.name not in self._kept:
+                self._kept[picture.name] = picture
+                self._room -= pixels.nbytes
+            yield picture
 
 
 def load_pictures(paths: Sequence[Path], strict: bool = False) -> PictureFiles:
