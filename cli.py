@@ -331,7 +331,12 @@ def export_command(output: Output, path: Path | None, **options: Any) -> None:
     "calibration",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Pictures and folders to calibrate int8 and check fp16 on; repeatable.",
+    help="Pictures, videos and folders to calibrate int8 and check fp16 on; repeatable.",
+)
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Refuse a folder to calibrate on that holds a damaged file, instead of skipping the file.",
 )
 @click.option(
     "--max-drift",
@@ -400,7 +405,10 @@ def build_engine_command(
     for note in manifest.notes:
         output.say(f"note: {note}")
     output.say(f"wrote {result.path}")
-    output.result({"path": str(result.path), **json.loads(dump(manifest))})
+    document = {"path": str(result.path), **json.loads(dump(manifest))}
+    if result.calibration is not None:
+        document["calibration"] = result.calibration.manifest()
+    output.result(document)
 
 
 @command("run")

@@ -159,6 +159,8 @@ class Manifest:
         drift: Measured drift, empty where the engine was not executed.
         notes: What was left out or should be known, one sentence each.
         created: Time of the build, ISO 8601, UTC.
+        calibration_pictures: Fingerprints of the pictures that an int8 engine was calibrated on
+            (:mod:`srdeploy.calib.fingerprint`).
         format: Version of this file's form.
     """
 
@@ -172,6 +174,7 @@ class Manifest:
     drift: tuple[DriftRecord, ...] = ()
     notes: tuple[str, ...] = ()
     created: str = ""
+    calibration_pictures: tuple[str, ...] = ()
     format: int = 1
 
 

@@ -1,8 +1,8 @@
-"""What each channel of an activation does on calibration crops."""
+"""What each channel of an activation does on calibration pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,13 +10,13 @@ import onnx
 from numpy.typing import NDArray
 
 from ..export.quantise import quantisable_nodes
-from .pictures import Crops
+from ..validate.datasets import Picture
 from .ranges import Progress, watch
 
 
 @dataclass(frozen=True)
 class ChannelStatistics:
-    """Of one activation N×C×…, over all crops.
+    """Of one activation N×C×…, over all pixels of all pictures.
 
     Attributes:
         maxima: Largest magnitude of each channel, C.
@@ -36,27 +36,31 @@ def convolved_tensors(model: onnx.ModelProto) -> tuple[str, ...]:
 
 def channel_statistics(
     model: onnx.ModelProto,
-    crops: Crops,
+    pictures: Iterable[Picture],
     tensors: Sequence[str],
     progress: Progress | None = None,
+    batch: int = 1,
 ) -> dict[str, ChannelStatistics]:
-    """Run ``model`` on ``crops`` and keep the maxima and means of the channels of ``tensors``.
+    """Run ``model`` on ``pictures`` and keep the maxima and means of the channels of ``tensors``.
 
-    The sums are float64, so that they hardly depend on the order of the crops.
+    The maxima depend neither on the order of the pictures nor on ``batch``; the sums are
+    float64, so that the means hardly depend on the order. Both are of :func:`~.ranges.watch`.
 
     Raises:
-        DatasetError: There are no crops.
+        DatasetError: There are no pictures.
         ExportError: The graph has no such tensor.
     """
     maxima: dict[str, NDArray[np.float32]] = {}
     sums: dict[str, NDArray[np.float64]] = {}
+    sizes: dict[str, int] = {}
 
     def see(name: str, values: NDArray[np.float32]) -> None:
         others = (0, *range(2, values.ndim))
-        largest = np.abs(values).max(axis=others)
-        total = values.mean(axis=others, dtype=np.float64)
+        largest = np.maximum(values.max(axis=others), -values.min(axis=others))
+        total = values.sum(axis=others, dtype=np.float64)
         maxima[name] = np.maximum(maxima[name], largest) if name in maxima else largest
         sums[name] = sums[name] + total if name in sums else total
+        sizes[name] = sizes.get(name, 0) + values.size // values.shape[1]
 
-    watch(model, crops, tensors, see, "measuring channels", progress)
-    return {n: ChannelStatistics(maxima[n], sums[n] / len(crops)) for n in tensors}
+    watch(model, pictures, tensors, see, "measuring channels", progress, batch)
+    return {n: ChannelStatistics(maxima[n], sums[n] / sizes[n]) for n in tensors}

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from ..export.macs import macs, tensor_shapes
+from ..export.macs import macs, shapes_at
 from ..export.quantise import quantisable_nodes, quantisable_weights
 from ..runtime.session import Session
 from .ranges import Progress
@@ -64,7 +64,7 @@ class Costs:
 def modelled_costs(model: onnx.ModelProto) -> Costs:
     """Costs of a graph by the roofline, in 16-bit MACs at a frame of :data:`COUNTED_AT`."""
     counts = macs(model, *COUNTED_AT)
-    shapes = tensor_shapes(model, *COUNTED_AT)
+    shapes = shapes_at(model, *COUNTED_AT)
     weights = quantisable_weights(model)
     saved: dict[str, float] = {}
     total = 0.0

@@ -22,8 +22,10 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from ..errors import DatasetError
 from ..export.stored import StoredFloats, stored_floats
 from ..runtime.targets.onnxruntime import graph_runner
+from .calibration_set import Origin
+from .crops import Crops
 from .layout import pixel_of
-from .pictures import Crops, Origin, as_input
+from .pictures import as_input
 from .ranges import Progress
 
 HALF_RANGE = 65504 / 2

@@ -16,18 +16,17 @@ from ..errors import ExportError
 from ..export.macs import macs
 from ..export.quantise import quantisable_nodes
 from ..spec import Precision
+from .calibration_set import CalibrationSet
 from .cost import COUNTED_AT, Costs, modelled_costs
 from .journal import Journal
 from .observers import Observer, PercentileObserver
 from .outcome import Int8Report, Layer, Trial
-from .pictures import NamedPicture, digest, make_crops, too_small
+from .pictures import NamedPicture
 from .ranges import Progress
 from .repairs import Repaired, repair
 from .search import search
 from .tuning import Tuning, tuning_pairs
 
-CROP_SIZE = (80, 120)
-CROP_COUNT = 100
 MAX_DRIFT = 0.05
 """dB that the search may lose where no budget is given."""
 
@@ -77,16 +76,12 @@ class Int8Calibration:
         repaired: What the repairs made of it.
         tuning: What is measured on.
         journal: Of the measurements.
-        sha256: Digest of the calibration crops.
-        left_out: Names of calibration pictures that were too small for a crop.
     """
 
     model: onnx.ModelProto
     repaired: Repaired
     tuning: Tuning
     journal: Journal
-    sha256: str
-    left_out: tuple[str, ...]
 
     def search(
         self,
@@ -160,7 +155,7 @@ def _layers(
 
 def calibrate_int8(
     model: onnx.ModelProto,
-    calibration: Sequence[NamedPicture],
+    calibration: CalibrationSet,
     tuning: Sequence[NamedPicture],
     scale: int,
     observer: Callable[[], Observer] = percentile_observer,
@@ -171,7 +166,7 @@ def calibrate_int8(
 
     Args:
         model: Float32 N×3×H×W in and out, after the graph passes; it is not changed.
-        calibration: Fed to the network as they are, in crops of 80×120.
+        calibration: What activations are observed on.
         tuning: Taken as HR; never the same pictures as ``calibration``.
         scale: Upscaling factor.
         observer: Makes the observer of one activation.
@@ -179,7 +174,7 @@ def calibrate_int8(
         progress: Told each step's name, the parts of it that are done, and all its parts.
 
     Raises:
-        DatasetError: No picture is usable.
+        DatasetError: No tuning picture is usable.
         ExportError: The graph cannot be quantised.
     """
     if not quantisable_nodes(model):
@@ -187,9 +182,7 @@ def calibrate_int8(
             "the graph has nothing to quantise",
             "int8 needs Conv or MatMul nodes with constant weights",
         )
-    crops = make_crops(calibration, CROP_SIZE, CROP_COUNT)
     windows = Tuning(tuning_pairs(tuning, scale), scale)
     journal = journal or Journal()
-    repaired = repair(model, crops, windows, observer, journal, progress)
-    left_out = too_small(calibration, CROP_SIZE)
-    return Int8Calibration(model, repaired, windows, journal, digest(crops), left_out)
+    repaired = repair(model, calibration, windows, observer, journal, progress)
+    return Int8Calibration(model, repaired, windows, journal)

@@ -1,4 +1,4 @@
-"""What was measured, kept in a file as it comes, so that an interrupted search goes on.
+"""What was computed, kept in a file as it comes, so that an interrupted search goes on.
 
 A measurement is known by a digest of everything that it depends on, never by a name, so an old
 one cannot be taken for another.
@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import onnx
 
@@ -22,7 +22,7 @@ def digest_model(model: onnx.ModelProto) -> str:
 
 
 class Journal:
-    """Numbers by digest, one JSON object a line.
+    """Values by digest, one JSON object a line.
 
     Args:
         path: File to go on from and to write to; None keeps them in memory alone. A line that
@@ -33,20 +33,22 @@ class Journal:
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
         self.recalled = 0
-        self._known: dict[str, float] = {}
+        self._known: dict[str, Any] = {}
         with contextlib.suppress(OSError, UnicodeDecodeError):
             for line in path.read_text(encoding="utf-8").splitlines() if path else ():
                 self._read(line)
 
     def _read(self, line: str) -> None:
         with contextlib.suppress(ValueError, KeyError, TypeError):
-            entry = json.loads(line)
-            value = float(entry["value"])
-            if math.isfinite(value):
-                self._known[str(entry["key"])] = value
+            entry = json.loads(line, parse_constant=_refuse)
+            self._known[str(entry["key"])] = entry["value"]
 
     def measured(self, compute: Callable[[], float], *parts: object) -> float:
         """The number for ``parts``, computed and written down if it is not known."""
+        return float(self.kept(compute, *parts))
+
+    def kept(self, compute: Callable[[], Any], *parts: object) -> Any:
+        """The same of a value of plain JSON."""
         key = hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
         if key in self._known:
             self.recalled += 1
@@ -59,3 +61,7 @@ class Journal:
                 with self.path.open("a", encoding="utf-8") as file:
                     file.write(json.dumps({"key": key, "value": value}) + "\n")
         return value
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} was never measured")

@@ -19,7 +19,7 @@ from ..export.quantise import LEVELS
 
 
 class Observer(Protocol):
-    """What watches one tensor."""
+    """What watches one tensor; its ``repr`` says how, for what is recalled from before."""
 
     def observe(self, values: NDArray[np.float32]) -> None:
         """Take in a batch of any shape.
@@ -41,6 +41,9 @@ class MinMaxObserver:
 
     def __init__(self) -> None:
         self._largest = -1.0
+
+    def __repr__(self) -> str:
+        return "minmax"
 
     def observe(self, values: NDArray[np.float32]) -> None:
         """Take in a batch of any shape."""
@@ -64,6 +67,9 @@ class HistogramObserver(ABC):
     def __init__(self) -> None:
         self._counts = np.zeros(1 << 15, np.int64)
         self._largest = -1.0
+
+    def __repr__(self) -> str:
+        return type(self).__name__
 
     def observe(self, values: NDArray[np.float32]) -> None:
         """Take in a batch of any shape."""
@@ -106,6 +112,9 @@ class PercentileObserver(HistogramObserver):
         if not 0 < percentile <= 100:
             raise DatasetError(f"a percentile lies above 0 and up to 100, got {percentile}")
         self.percentile = percentile
+
+    def __repr__(self) -> str:
+        return f"percentile {self.percentile}"
 
     def _reach(self) -> float:
         below = np.cumsum(self._counts)

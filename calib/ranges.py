@@ -1,22 +1,27 @@
-"""Ranges of activations, observed while the float32 graph runs on calibration crops."""
+"""Ranges of activations, observed while the float32 graph runs on calibration pictures."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from ..errors import DatasetError, ExportError
-from ..runtime.targets.onnxruntime import graph_runner
+from ..errors import DatasetError
+from ..validate.datasets import Picture
 from .observers import Observer
-from .pictures import Crops, as_input
+from .parts import run_parts, split
+from .pictures import as_input
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is, and how much there is."""
+
+
+_OBSERVED = 1 << 22
+"""Values at a time: an observer takes several times their memory."""
 
 
 @dataclass(frozen=True)
@@ -53,81 +58,81 @@ class Ranges:
 
 def collect_ranges(
     model: onnx.ModelProto,
-    crops: Crops,
+    pictures: Iterable[Picture],
     tensors: Sequence[str],
     observer: Callable[[], Observer],
     progress: Progress | None = None,
+    batch: int = 1,
 ) -> Ranges:
-    """Run ``model`` on ``crops`` and observe ``tensors``.
+    """Run ``model`` on ``pictures`` and observe ``tensors``.
+
+    The ranges depend neither on the order of the pictures nor on ``batch``.
 
     Args:
         model: Float32 N×3×H×W in.
-        crops: N×H×W×3 uint8.
+        pictures: Crops and whole frames, each H×W×3 uint8; N×H×W×3 is N of them.
         tensors: Names of float32 activations or of the input.
         observer: Makes the observer of one tensor.
-        progress: Told the crops that are done.
+        progress: Told the pictures that are done.
+        batch: See :func:`watch`.
 
     Raises:
-        DatasetError: There are no crops, or a tensor is not finite on them.
+        DatasetError: There are no pictures, or a tensor is not finite on them.
         ExportError: The graph has no such tensor.
     """
     observers = {name: observer() for name in tensors}
 
     def see(name: str, values: NDArray[np.float32]) -> None:
-        observers[name].observe(values)
+        flat = values.reshape(-1)
+        for start in range(0, flat.size, _OBSERVED):
+            observers[name].observe(flat[start : start + _OBSERVED])
 
-    watch(model, crops, tensors, see, "calibrating", progress)
+    watch(model, pictures, tensors, see, "calibrating", progress, batch)
     return Ranges({name: watching.bounds() for name, watching in observers.items()})
 
 
 def watch(
     model: onnx.ModelProto,
-    crops: Crops,
+    pictures: Iterable[Picture],
     tensors: Sequence[str],
     see: Callable[[str, NDArray[np.float32]], None],
     step: str,
     progress: Progress | None = None,
+    batch: int = 1,
 ) -> None:
-    """Run ``model`` on each crop and show ``tensors`` to ``see``.
+    """Run ``model`` on each picture and show ``tensors`` to ``see``.
 
     Args:
         model: Float32 N×3×H×W in.
-        crops: N×H×W×3 uint8.
+        pictures: Of any sizes, each H×W×3 uint8.
         tensors: Names of float32 activations or of the input.
-        see: Takes a tensor's name and its values.
+        see: Takes a tensor's name and its values for one picture.
         step: What ``progress`` is told is being done.
-        progress: Told the crops that are done.
+        progress: Told the pictures that are done.
+        batch: How many pictures run at the same time, each alone; each holds up to
+            :data:`~.parts.MOST_BYTES` of activations.
 
     Raises:
-        DatasetError: There are no crops.
+        DatasetError: There are no pictures.
         ExportError: The graph has no such tensor.
     """
-    if len(crops) == 0:
+    by_size: dict[tuple[int, int], list[Picture]] = {}
+    for picture in pictures:
+        by_size.setdefault((picture.shape[0], picture.shape[1]), []).append(picture)
+    total = sum(map(len, by_size.values()))
+    if not total:
         raise DatasetError("the calibration set is empty", "give at least one picture")
     source = model.graph.input[0].name
-    run = graph_runner(_exposing(model, [name for name in tensors if name != source]))
-    # One by one: all activations are held at once, over 100 MB for a crop of VapSR-S.
-    for done, crop in enumerate(crops, start=1):
-        values = {source: as_input(crop[None])}
-        values |= run(values)
-        for name in tensors:
-            see(name, values[name])
-        if progress:
-            progress(step, done, len(crops))
-
-
-def _exposing(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
-    """The graph with ``tensors`` among its outputs."""
-    known = {out for node in model.graph.node for out in node.output}
-    missing = [name for name in tensors if name not in known]
-    if missing:
-        raise ExportError(f"the graph has no tensor {', '.join(missing)}", "name its own tensors")
-    exposed = onnx.ModelProto()
-    exposed.CopyFrom(model)
-    outputs = {value.name for value in model.graph.output}
-    for name in tensors:
-        if name not in outputs:
-            exposed.graph.output.append(
-                onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
-            )
-    return exposed
+    made = [name for name in tensors if name != source]
+    done = 0
+    for size, alike in by_size.items():
+        parts = split(model, made, *size)
+        for start in range(0, len(alike), batch):
+            inputs = [{source: as_input(p[None])} for p in alike[start : start + batch]]
+            if source in tensors:
+                for values in inputs:
+                    see(source, values[source])
+            run_parts(parts, inputs, see)
+            done += len(inputs)
+            if progress:
+                progress(step, done, total)

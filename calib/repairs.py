@@ -19,11 +19,11 @@ import onnx
 from numpy.typing import NDArray
 
 from ..export.quantise import activations, quantisable_nodes
+from .calibration_set import CalibrationSet
 from .channels import ChannelStatistics, channel_statistics, convolved_tensors
 from .equalise import Equalisation, equalise
 from .journal import Journal, digest_model
 from .observers import Observer
-from .pictures import Crops
 from .quantiser import Quantiser
 from .ranges import Progress, collect_ranges
 from .rounding import round_weights
@@ -63,7 +63,7 @@ class Repaired:
 
 def repair(
     model: onnx.ModelProto,
-    crops: Crops,
+    calibration: CalibrationSet,
     tuning: Tuning,
     observer: Callable[[], Observer],
     journal: Journal,
@@ -73,21 +73,21 @@ def repair(
 
     Args:
         model: Float32 N×3×H×W in and out, after the graph passes; it is not changed.
-        crops: Calibration crops, N×H×W×3 uint8.
+        calibration: What activations are observed on.
         tuning: What choices are measured on; never the calibration pictures.
         observer: Makes the observer of one activation.
         journal: Recalls and keeps what was measured.
         progress: Told each step's name, the parts of it that are done, and all its parts.
 
     Raises:
-        DatasetError: There are no crops.
+        DatasetError: The network is not finite on a picture.
         ExportError: The graph cannot be quantised.
     """
-    work = _Work(model, crops, tuning, observer, journal, progress)
+    work = _Work(model, calibration, tuning, observer, journal, progress)
     baseline = work.drift(Quantiser(model, work.observed, {}, {}))
     own = work.worth_own_factors()
     prepared, done = work.equalised(own)
-    codes = round_weights(prepared, crops, progress)
+    codes = round_weights(prepared, calibration.pictures, progress)
     quantiser = work.quantiser(prepared, done, codes)
     ranked = work.ranked(quantiser, quantisable_nodes(model), narrower=NARROWER)
     read = _inputs(prepared)
@@ -130,7 +130,7 @@ class _Work:
     """The steps of :func:`repair`, and what they share."""
 
     model: onnx.ModelProto
-    crops: Crops
+    calibration: CalibrationSet
     tuning: Tuning
     observer: Callable[[], Observer]
     journal: Journal
@@ -146,7 +146,7 @@ class _Work:
     def seen(self) -> Mapping[str, ChannelStatistics]:
         """Channels of the convolutions' inputs."""
         tensors = convolved_tensors(self.model)
-        return channel_statistics(self.model, self.crops, tensors, self.progress)
+        return channel_statistics(self.model, self.calibration.pictures, tensors, self.progress)
 
     @cached_property
     def observed(self) -> Mapping[str, tuple[float, float]]:
@@ -159,8 +159,13 @@ class _Work:
         return self._ranges(self.equalised(self._candidates)[0])
 
     def _ranges(self, model: onnx.ModelProto) -> Mapping[str, tuple[float, float]]:
-        tensors = activations(model)
-        return collect_ranges(model, self.crops, tensors, self.observer, self.progress).bounds
+        def collect() -> dict[str, tuple[float, float]]:
+            pictures, tensors = self.calibration.pictures, activations(model)
+            return collect_ranges(model, pictures, tensors, self.observer, self.progress).bounds
+
+        key = (digest_model(model), self.calibration.sha256, self.observer())
+        found = self.journal.kept(collect, *key)
+        return {name: (low, high) for name, (low, high) in found.items()}
 
     @cached_property
     def _candidates(self) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, helper, numpy_helper
 
 from ..export.quantise import Weight, nearest_codes, quantisable_weights, weight_scales
-from .pictures import Crops
+from ..validate.datasets import Picture
 from .ranges import Progress, watch
 
 # Rows of the covariance's sample for each of its dimensions, and at least.
@@ -61,21 +61,21 @@ class _Layer:
 
 
 def round_weights(
-    model: onnx.ModelProto, crops: Crops, progress: Progress | None = None
+    model: onnx.ModelProto, pictures: Sequence[Picture], progress: Progress | None = None
 ) -> dict[str, NDArray[np.int8]]:
     """Int8 codes of the weights of all quantisable nodes.
 
     Args:
         model: Float32 N×3×H×W in, as :func:`~srdeploy.export.quantise.quantise` will get it.
-        crops: N×H×W×3 uint8.
-        progress: Told the crops that are done.
+        pictures: Each H×W×3 uint8.
+        progress: Told the pictures that are done.
 
     Returns:
         Name of the weight to codes of its shape; a weight that several nodes read is left to
         nearest rounding.
 
     Raises:
-        DatasetError: There are no crops.
+        DatasetError: There are no pictures.
     """
     constants = {t.name: t for t in model.graph.initializer}
     nodes = {node.name: node for node in model.graph.node}
@@ -89,7 +89,7 @@ def round_weights(
     rounded: dict[str, NDArray[np.int8]] = {}
     for block in _blocks(layers):
         for layer, covariance in zip(
-            block, _covariances(model, block, crops, progress), strict=True
+            block, _covariances(model, block, pictures, progress), strict=True
         ):
             rounded[layer.weight.name] = _rounded(layer, covariance)
     return rounded
@@ -111,7 +111,10 @@ def _blocks(layers: Sequence[_Layer]) -> Iterator[list[_Layer]]:
 
 
 def _covariances(
-    model: onnx.ModelProto, layers: Sequence[_Layer], crops: Crops, progress: Progress | None
+    model: onnx.ModelProto,
+    layers: Sequence[_Layer],
+    pictures: Sequence[Picture],
+    progress: Progress | None,
 ) -> list[NDArray[np.float64]]:
     """Covariance of what each layer's weights are multiplied with, groups × d × d."""
     shapes = [(layer.groups, layer.matrix.shape[2]) for layer in layers]
@@ -125,13 +128,13 @@ def _covariances(
     def see(name: str, values: NDArray[np.float32]) -> None:
         for index in readers[name]:
             d = shapes[index][1]
-            wanted = math.ceil(max(_LEAST_ROWS, _ROWS_PER_DIMENSION * d) / len(crops))
+            wanted = math.ceil(max(_LEAST_ROWS, _ROWS_PER_DIMENSION * d) / len(pictures))
             rows = _rows(layers[index], values, wanted)
             products[index] += rows.transpose(0, 2, 1) @ rows
             sums[index] += rows.sum(axis=1, dtype=np.float64)
             counts[index] += rows.shape[1]
 
-    watch(model, crops, tuple(readers), see, "rounding weights", progress)
+    watch(model, pictures, tuple(readers), see, "rounding weights", progress)
     means = [total / count for total, count in zip(sums, counts, strict=True)]
     return [
         product / count - mean[:, :, None] * mean[:, None, :]

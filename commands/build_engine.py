@@ -3,40 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
-import hashlib
-import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-import onnx
-
 from .. import data
-from ..calib.int8 import MAX_DRIFT, MIN_INT8, Int8Result, calibrate_int8
-from ..calib.pictures import NamedPicture, load_pictures
+from ..calib.build_page import write_build_page
+from ..calib.calibration_set import CalibrationSet
+from ..calib.int8 import MIN_INT8, Int8Result
 from ..calib.ranges import Progress
-from ..errors import BuildError, TargetUnavailable
-from ..export.macs import int8_mac_share
-from ..export.pixels import with_pixels
-from ..export.precision import lower
+from ..errors import BuildError, DriftExceeded, TargetUnavailable
 from ..files import digest_file
-from ..runtime.engine import write_engine
+from ..runtime.engine import page_path, write_engine
 from ..runtime.model_file import read_model
-from ..runtime.session import Session
 from ..runtime.targets import Target, open_target, target_names
-from ..spec import BuildConfig, Manifest, ModelSpec, Precision, ShapeRange
+from ..spec import Manifest, Precision, ShapeRange
 from ..validate.datasets import Dataset, Pair
-from ..validate.drift import DatasetResult, check_budget, measure, to_records
+from ..validate.drift import DatasetResult, check_budget
 from ..validate.reference import open_reference
 from ..validate.reference_cache import ReferenceCache
 from . import Say
+from .calibration import open_calibration_set
 from .half_range import HalfRange
+from .int8_search import Int8Search
+from .one_engine import Built, Source, build_one
 
 AUTO = "auto"
-TIMED_FRAMES = 5
 
 
 @dataclass(frozen=True)
@@ -46,8 +38,9 @@ class BuildOptions:
     Attributes:
         target: Id of a target, or ``auto`` for the fastest that runs here.
         precision: None for the fastest float type of the target that is safe.
-        calibration: Pictures and folders for int8, and to check fp16's range on; empty for the
-            bundled pictures.
+        calibration: Pictures, videos and folders for int8, and to check fp16's range on; empty
+            for the bundled pictures.
+        strict: Whether a damaged file in such a folder is an error, instead of being skipped.
         max_drift: Largest loss in dB; None to measure without judging.
         shapes: Input sizes.
         capabilities: Compute capabilities of an ahead-of-time target; empty for all.
@@ -61,6 +54,7 @@ class BuildOptions:
     shapes: ShapeRange = field(default_factory=ShapeRange)
     capabilities: tuple[str, ...] = ()
     min_int8: float = MIN_INT8
+    strict: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,25 +63,19 @@ class BuildResult:
 
     Attributes:
         path: The engine file.
+        page: The HTML page of the build.
         manifest: Its manifest.
         quality: Drift by picture of the proof set.
+        calibration: What an int8 engine was calibrated on.
+        int8: What the search found, for int8.
     """
 
     path: Path
+    page: Path
     manifest: Manifest
     quality: tuple[DatasetResult, ...]
-
-
-@dataclass(frozen=True)
-class _Source:
-    """An exported model and what is computed from it once, whatever the targets."""
-
-    model: onnx.ModelProto
-    spec: ModelSpec
-    sha256: str
-    proof: Dataset
-    reference: Session
-    half_range: HalfRange
+    calibration: CalibrationSet | None = None
+    int8: Int8Result | None = None
 
 
 def build_engine(
@@ -97,7 +85,7 @@ def build_engine(
     say: Say,
     progress: Progress | None = None,
 ) -> BuildResult:
-    """Build an engine, time it, measure its drift, and write it with its manifest.
+    """Build an engine, time it, measure its drift, and write it with its manifest and page.
 
     Args:
         source: Exported ONNX.
@@ -117,29 +105,74 @@ def build_engine(
         "bundled proof",
         tuple(Pair(p.name, p.path, None, spec.scale) for p in data.pictures("proof")),
     )
+    calibration = None
+    if options.precision is Precision.INT8:
+        calibration = open_calibration_set(options.calibration, options.strict, say)
     with ReferenceCache(open_reference(model, spec)) as reference:
-        half_range = HalfRange(options.calibration, say, progress)
-        job = _Source(model, spec, digest_file(source), proof, reference, half_range)
-        calibrated = None
-        if options.precision is Precision.INT8:
-            calibrated = _calibrate(job, options, say, progress)
-        built = [_build_one(job, target, options, calibrated, say) for target in targets]
+        job = Source(
+            model,
+            spec,
+            digest_file(source),
+            proof,
+            reference,
+            HalfRange(options.calibration, say, progress),
+            options.shapes,
+            options.capabilities,
+        )
+        built = _build(job, targets, calibration, options, say, progress)
     best = min(built, key=lambda b: b.manifest.milliseconds or float("inf"))
-    if options.max_drift is not None:
-        check_budget(best.quality, options.max_drift)
+    _check_budget(best, options.max_drift)
     path = output or Path(best.manifest.engine_file)
-    manifest = dataclasses.replace(best.manifest, engine_file=path.name)
+    seen = sorted(str(member.fingerprint) for member in calibration.used) if calibration else ()
+    manifest = dataclasses.replace(
+        best.manifest, engine_file=path.name, calibration_pictures=tuple(seen)
+    )
     write_engine(path, best.content, manifest)
-    return BuildResult(path, manifest, best.quality)
+    write_build_page(
+        page_path(path),
+        manifest,
+        best.quality,
+        best.int8.report if best.int8 else None,
+        calibration.manifest() if calibration else None,
+        best.findings,
+        options.max_drift,
+    )
+    return BuildResult(path, page_path(path), manifest, best.quality, calibration, best.int8)
 
 
-@dataclass(frozen=True)
-class _Built:
-    """An engine that is not written yet."""
+def _build(
+    job: Source,
+    targets: Sequence[Target],
+    calibration: CalibrationSet | None,
+    options: BuildOptions,
+    say: Say,
+    progress: Progress | None,
+) -> list[Built]:
+    """An engine for each target."""
+    if calibration is None:
+        return [
+            build_one(job, t, options.precision or t.rest_precision(), None, "", say)
+            for t in targets
+        ]
+    search = Int8Search(job, calibration, options.max_drift, options.min_int8, say, progress)
+    return [search.build(target) for target in targets]
 
-    content: bytes
-    manifest: Manifest
-    quality: tuple[DatasetResult, ...]
+
+def _check_budget(built: Built, max_drift: float | None) -> None:
+    """Hold the proof against the budget; of int8, say what the best was that was found."""
+    if max_drift is None:
+        return
+    try:
+        check_budget(built.quality, max_drift)
+    except DriftExceeded as exc:
+        if built.int8 is None or not built.quality:
+            raise
+        share, least = built.manifest.int8_mac_share, built.int8.report.min_int8
+        raise DriftExceeded(
+            f"{exc.message}; that is the best that was found, with {share:.0%} of the MACs in int8",
+            f"allow more with --max-drift, less int8 with --min-int8 (now {least:g}), train with"
+            " --finetune, or give --calib pictures like yours",
+        ) from exc
 
 
 def _targets(options: BuildOptions, say: Say) -> list[Target]:
@@ -168,128 +201,3 @@ def _targets(options: BuildOptions, say: Say) -> list[Target]:
             "srdeploy doctor shows what this machine can do; --target builds for another one",
         )
     return fitting
-
-
-def _calibrate(
-    job: _Source, options: BuildOptions, say: Say, progress: Progress | None
-) -> Int8Result:
-    """Activation ranges and the layers that are worst in int8; the same for every target."""
-    if options.calibration:
-        pictures = load_pictures(options.calibration)
-    else:
-        pictures = tuple(NamedPicture(p.name, p.read()) for p in data.pictures("calibration"))
-    tuning = tuple(NamedPicture(p.name, p.read()) for p in data.pictures("tuning"))
-    source = "your" if options.calibration else "bundled"
-    say(f"calibrating on {len(pictures)} {source} pictures …")
-    result = calibrate_int8(
-        job.model,
-        pictures,
-        tuning,
-        job.spec.scale,
-        MAX_DRIFT if options.max_drift is None else options.max_drift,
-        options.min_int8,
-        progress=progress,
-    )
-    worst = ", ".join(f"{n.node} ({n.drift:+.3f} dB)" for n in result.float_nodes)
-    say(f"left in float, with what each alone would lose in int8: {worst or 'none'}")
-    tried = ", ".join(f"{t.int8_share:.0%} {t.drift:+.3f} dB" for t in result.trials)
-    say(f"int8 share of the MACs, and drift on the tuning windows: {tried}")
-    for name in result.left_out:
-        say(f"left out of the calibration, too small: {name}")
-    return result
-
-
-def _build_one(
-    job: _Source, target: Target, options: BuildOptions, int8: Int8Result | None, say: Say
-) -> _Built:
-    """Build for one target, then time it and measure its drift if it runs here."""
-    rest = target.rest_precision()
-    precision = options.precision or rest
-    if precision is not Precision.INT8:
-        rest = precision
-    model, written = job.model, rest
-    float_nodes: tuple[str, ...] = ()
-    if int8 is not None:
-        written = target.written_rest(rest)
-        float_nodes = tuple(node.node for node in int8.float_nodes)
-        model = int8.graph(written)
-    checked = job.half_range.pin(model, written)
-    lowered = lower(checked.model, written)
-    share = int8_mac_share(lowered)
-    graph = with_pixels(lowered).SerializeToString()
-    config = BuildConfig(
-        onnx_sha256=job.sha256,
-        target=target.name,
-        target_version=target.version(),
-        precision=precision,
-        rest=rest,
-        shapes=options.shapes,
-        calibration_sha256=int8.calibration_sha256 if int8 else "",
-        float_nodes=float_nodes,
-        capabilities=options.capabilities,
-        islands=checked.islands,
-    )
-    started = time.perf_counter()
-    built = target.build(graph, config)
-    say(f"{target.name}: {precision} engine built in {time.perf_counter() - started:.1f} s")
-    manifest = Manifest(
-        build=config,
-        model=job.spec,
-        engine_sha256=hashlib.sha256(built.content).hexdigest(),
-        engine_file=f"{job.spec.variant}_{precision}{target.suffix}",
-        device=built.device,
-        int8_mac_share=share,
-        notes=(*built.notes, *checked.notes),
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    )
-    return _measured(job, target, _Built(built.content, manifest, ()), graph, say)
-
-
-def _measured(job: _Source, target: Target, built: _Built, graph: bytes, say: Say) -> _Built:
-    """Add the measured time and drift; the graph runs elsewhere where the engine cannot."""
-    manifest, why_not = built.manifest, target.runs_here()
-    if why_not is None:
-        with target.open(built.content, manifest) as session:
-            milliseconds = _time(session, manifest.build.shapes)
-            quality = measure(session, job.reference, [job.proof], job.spec.scale)
-        records = to_records(quality, executed_on=target.name)
-        height, width = manifest.build.shapes.optimum
-        say(f"{target.name}: {milliseconds:.0f} ms for a frame of {width}×{height}")
-        manifest = dataclasses.replace(manifest, milliseconds=milliseconds, drift=records)
-        return _Built(built.content, manifest, quality)
-    notes = (*manifest.notes, f"the engine was not executed: {why_not}")
-    stand_in = _stand_in(manifest.build)
-    if stand_in is None:
-        notes += (f"its drift is unknown: no target here runs {manifest.build.rest} graphs",)
-        return _Built(built.content, dataclasses.replace(manifest, notes=notes), ())
-    same = stand_in.build(graph, dataclasses.replace(manifest.build, capabilities=()))
-    with stand_in.open(same.content, manifest) as session:
-        quality = measure(session, job.reference, [job.proof], job.spec.scale)
-    notes += (f"its drift was measured by executing the same graph in {stand_in.name}",)
-    records = to_records(quality, executed_on=stand_in.name)
-    manifest = dataclasses.replace(manifest, notes=notes, drift=records)
-    return _Built(built.content, manifest, quality)
-
-
-def _stand_in(build: BuildConfig) -> Target | None:
-    """A target that executes the graph of an engine which cannot run on this machine."""
-    for name in target_names():
-        try:
-            target = open_target(name)
-        except TargetUnavailable:
-            continue
-        if target.runs_here() is None and {build.precision, build.rest} <= target.precisions:
-            return target
-    return None
-
-
-def _time(session: Session, shapes: ShapeRange) -> float:
-    """Median milliseconds of a frame of the optimum size, after a warm-up."""
-    frame = np.random.default_rng(0).integers(0, 256, (1, *shapes.optimum, 3), dtype=np.uint8)
-    session.upscale(frame)
-    times = []
-    for _ in range(TIMED_FRAMES):
-        started = time.perf_counter()
-        session.upscale(frame)
-        times.append((time.perf_counter() - started) * 1e3)
-    return statistics.median(times)

@@ -10,15 +10,17 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from .. import data
+from ..calib.calibration_set import CalibrationSet, make_calibration_set
+from ..calib.crops import CROP_SIZE, holds
 from ..calib.half_range import LargeTensor, large_tensors
-from ..calib.pictures import NamedPicture, cut_crops, load_pictures, too_small
+from ..calib.pictures import HeldPictures, NamedPicture, PictureSource, load_pictures
 from ..calib.ranges import Progress
+from ..errors import DatasetError
 from ..export.precision import pin_touching
 from ..spec import Precision
 from . import Say
+from .calibration import bundled
 
-CROP_SIZE = (80, 120)
 CROP_COUNT = 8
 """Seconds on two cores for VapSR-S: what passes half of the range mostly does on every picture."""
 
@@ -74,8 +76,8 @@ class HalfRange:
 
     def _checked(self, model: onnx.ModelProto) -> Checked:
         size, count = _crops_of(model)
-        crops, origins = cut_crops(_filled(self._pictures(), size), size, count)
-        found = large_tensors(model, crops, origins, self._progress)
+        cut = self._cut(size, count)
+        found = large_tensors(model, cut.crops, cut.origins, self._progress)
         pinned = onnx.ModelProto()
         pinned.CopyFrom(model)
         islands = pin_touching(pinned, {t.tensor for t in found}, {t.node for t in found})
@@ -84,10 +86,20 @@ class HalfRange:
             self._say(note)
         return Checked(pinned, islands, notes)
 
-    def _pictures(self) -> tuple[NamedPicture, ...]:
+    def _cut(self, size: tuple[int, int], count: int) -> CalibrationSet:
+        source = self._source()
+        try:
+            return make_calibration_set(source, size, count, 0)
+        except DatasetError:  # perhaps none is large enough
+            pictures = list(source.read())
+            if not pictures or any(holds(p.pixels.shape, size) for p in pictures):
+                raise
+            return make_calibration_set([_filled(p, size) for p in pictures], size, count, 0)
+
+    def _source(self) -> PictureSource:
         if self._calibration:
             return load_pictures(self._calibration)
-        return tuple(NamedPicture(p.name, p.read()) for p in data.pictures("calibration"))
+        return HeldPictures(bundled("calibration"))
 
 
 def sentence(found: LargeTensor) -> str:
@@ -111,16 +123,11 @@ def _crops_of(model: onnx.ModelProto) -> tuple[tuple[int, int], int]:
     return (height, width), min(CROP_COUNT, max(1, pixels // (height * width)))
 
 
-def _filled(pictures: Sequence[NamedPicture], size: tuple[int, int]) -> Sequence[NamedPicture]:
-    """The pictures, mirrored at their edges to hold a crop if none is large enough for one."""
-    if len(too_small(pictures, size)) < len(pictures):
-        return pictures
-    filled = []
-    for picture in pictures:
-        height, width = (
-            max(n, least) for n, least in zip(picture.pixels.shape[:2], size, strict=True)
-        )
-        pads = ((0, height - picture.pixels.shape[0]), (0, width - picture.pixels.shape[1]), (0, 0))
-        pixels = np.pad(picture.pixels, pads, mode="symmetric")
-        filled.append(NamedPicture(f"{picture.name} mirrored to {width}×{height}", pixels))
-    return filled
+def _filled(picture: NamedPicture, size: tuple[int, int]) -> NamedPicture:
+    """A picture, mirrored at its edges to hold a crop."""
+    height, width = (
+        max(edge, least) for edge, least in zip(picture.pixels.shape[:2], size, strict=True)
+    )
+    pads = ((0, height - picture.pixels.shape[0]), (0, width - picture.pixels.shape[1]), (0, 0))
+    pixels = np.pad(picture.pixels, pads, mode="symmetric")
+    return NamedPicture(f"{picture.name} mirrored to {width}×{height}", pixels)

@@ -18,6 +18,7 @@ from ..validate.datasets import find_datasets
 from ..validate.drift import DatasetResult, Progress, Subject, measure
 from ..validate.reference import open_reference
 from . import Say
+from .calibration import refuse_calibrated
 from .newest import newest_engine, newest_model
 
 
@@ -58,9 +59,10 @@ def validate(
         return _validate_model(model, folder, progress)
     manifest = read_manifest(engine)
     graph, spec = _reference_model(engine, manifest, model)
+    datasets = find_datasets(folder, spec.scale)
+    refuse_calibrated(manifest, datasets)
     session, manifest = open_engine(engine)
     with session, open_reference(graph, spec) as reference:
-        datasets = find_datasets(folder, spec.scale)
         results = measure(session, reference, datasets, spec.scale, progress)
         return ValidationResult(Subject.of(manifest, session), results, manifest)
 

@@ -42,17 +42,6 @@ def macs(model: onnx.ModelProto, height: int, width: int) -> dict[str, int]:
     }
 
 
-def tensor_shapes(model: onnx.ModelProto, height: int, width: int) -> dict[str, tuple[int, ...]]:
-    """Shapes of all tensors for one frame, constants included; unknown sizes are 0.
-
-    Args:
-        model: As for :func:`macs`.
-        height: Of the input, in pixels.
-        width: Likewise.
-    """
-    return _shapes_at(inline_functions(model), height, width)
-
-
 def int8_mac_share(model: onnx.ModelProto) -> float:
     """Share of the Conv and MatMul MACs whose data and weight both come from DequantizeLinear.
 
@@ -77,6 +66,17 @@ def int8_mac_share(model: onnx.ModelProto) -> float:
         if node.name in counts and all(is_int8(name) for name in node.input[:2])
     )
     return in_int8 / max(sum(counts.values()), 1)
+
+
+def shapes_at(model: onnx.ModelProto, height: int, width: int) -> dict[str, tuple[int, ...]]:
+    """Shape of every tensor for one frame; sizes that inference cannot tell are 0.
+
+    Args:
+        model: As for :func:`macs`; the insides of custom ops are listed too.
+        height: Of the input, in pixels.
+        width: Likewise.
+    """
+    return _shapes_at(inline_functions(model), height, width)
 
 
 def _shapes_at(model: onnx.ModelProto, height: int, width: int) -> dict[str, tuple[int, ...]]:

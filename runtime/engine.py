@@ -20,6 +20,11 @@ def manifest_path(engine: Path) -> Path:
     return engine.with_name(engine.name + ".json")
 
 
+def page_path(engine: Path) -> Path:
+    """``F.html`` beside the engine ``F``: the page of its build."""
+    return engine.with_name(engine.name + ".html")
+
+
 def write_engine(engine: Path, content: bytes, manifest: Manifest) -> None:
     """Write an engine and its manifest, both whole or neither, the manifest last.
 

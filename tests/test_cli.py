@@ -145,6 +145,28 @@ def test_budget(job: Path, tmp_path: Path) -> None:
     assert srdeploy(tmp_path, *words, "30").returncode == 0
 
 
+def test_an_engine_knows_what_it_was_calibrated_on(job: Path, tmp_path: Path) -> None:
+    document = json.loads((job / "engine.json").read_text())
+    assert len(document["calibration_pictures"]) == 7
+    assert document["calibration"]["sha256"] == document["build"]["calibration_sha256"]
+    assert len(document["calibration"]["crops"]) == 100
+    seen = data.pictures("calibration")[0]
+    (tmp_path / seen.file).write_bytes(seen.path.read_bytes())
+    engine = document["path"]
+    done = srdeploy(job, "validate", "--engine", engine, "--data", str(tmp_path))
+    check_error(done, f"calibrated on 1 of these pictures: {tmp_path.name}/{seen.name}")
+
+
+def test_calibration_sets_are_checked(job: Path, tmp_path: Path) -> None:
+    onnx = next(p for p in job.glob("*.onnx") if not p.with_name(p.name + ".json").exists())
+    proof = data.pictures("proof")[0]
+    (tmp_path / proof.file).write_bytes(proof.path.read_bytes())
+    (tmp_path / "broken.png").write_bytes(b"not a picture")
+    words = ["build-engine", str(onnx), "--int8", "--calib", str(tmp_path)]
+    check_error(srdeploy(tmp_path, *words), f"{proof.file} is {proof.name}")
+    check_error(srdeploy(tmp_path, *words, "--strict"), "broken.png")
+
+
 def test_engine_that_was_changed_is_refused(job: Path, tmp_path: Path) -> None:
     manifest = next(job.glob("*.engine.json"), None) or next(job.glob("*int8*.json"))
     engine = manifest.with_suffix("")

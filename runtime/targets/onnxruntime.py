@@ -22,9 +22,12 @@ Runner = Callable[[dict[str, NDArray[Any]]], dict[str, NDArray[Any]]]
 """A graph as a function from its inputs to its outputs, by name."""
 
 
-def _session(content: bytes, threads: int = 0, as_written: bool = False) -> ort.InferenceSession:
+def _session(
+    content: bytes, threads: int = 0, as_written: bool = False, keep_memory: bool = True
+) -> ort.InferenceSession:
     """Open a graph on the CPU; ``as_written`` keeps Q/DQ pairs instead of int8 kernels."""
     options = ort.SessionOptions()
+    options.enable_cpu_mem_arena = keep_memory
     options.log_severity_level = 3  # errors only: its warnings are about its own optimiser
     options.intra_op_num_threads = threads
     if as_written:
@@ -32,17 +35,21 @@ def _session(content: bytes, threads: int = 0, as_written: bool = False) -> ort.
     return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def graph_runner(model: onnx.ModelProto) -> Runner:
+def graph_runner(model: onnx.ModelProto, keep_memory: bool = True) -> Runner:
     """Open any graph as a function from its inputs to all its outputs, by name.
 
     Q/DQ pairs are computed as written, in float: what comes out does not depend on the int8
     kernels of this machine. The function raises EngineError where ONNX Runtime fails.
 
+    Args:
+        model: Any graph.
+        keep_memory: Whether what one run needed is kept for the next one, which is faster.
+
     Raises:
         ModelFileError: ONNX Runtime refuses the model.
     """
     try:
-        session = _session(model.SerializeToString(), as_written=True)
+        session = _session(model.SerializeToString(), as_written=True, keep_memory=keep_memory)
     except Exception as exc:  # its exceptions have no common base but Exception
         raise ModelFileError(f"ONNX Runtime refuses the model: {exc}") from exc
     names = [value.name for value in session.get_outputs()]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx
 import pytest
 import torch
+from PIL import Image
 from srdeploy.calib.pictures import NamedPicture
 from srdeploy.export.passes import run_passes
 from srdeploy.export.trace import trace
@@ -40,3 +43,16 @@ def photographs() -> tuple[NamedPicture, ...]:
         pixels = np.clip(128 + steps + 40 * np.sin(np.arange(width) / 7)[:, None], 0, 255)
         made.append(NamedPicture(f"p{index}", pixels.astype(np.uint8)))
     return tuple(made)
+
+
+@pytest.fixture(scope="session")
+def scenery() -> Callable[..., np.ndarray]:
+    """Makes the picture of a number, H×W×3: large shapes and fine texture, in colour."""
+
+    def make(number: int, height: int = 96, width: int = 140) -> np.ndarray:
+        rng = np.random.default_rng(number)
+        shapes = Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8))
+        large = np.asarray(shapes.resize((width, height), Image.Resampling.BICUBIC), float)
+        return np.clip(large + rng.normal(0, 8, large.shape), 0, 255).astype(np.uint8)
+
+    return make

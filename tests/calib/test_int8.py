@@ -6,9 +6,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from srdeploy.calib.int8 import CROP_COUNT, CROP_SIZE, calibrate_int8
+from srdeploy.calib.calibration_set import make_calibration_set
+from srdeploy.calib.int8 import calibrate_int8
 from srdeploy.calib.observers import MinMaxObserver
-from srdeploy.calib.pictures import NamedPicture, digest, make_crops
+from srdeploy.calib.pictures import NamedPicture
 from srdeploy.calib.ranges import collect_ranges
 from srdeploy.calib.sensitivity import mean_psnr, rank_nodes, tuning_pairs
 from srdeploy.errors import DatasetError, ExportError
@@ -34,7 +35,7 @@ def pairs(photographs):
 
 @pytest.fixture(scope="module")
 def bounds(exported, photographs):
-    crops = make_crops(photographs, (24, 40), 6)
+    crops = make_calibration_set(photographs, (24, 40), 6).crops
     return collect_ranges(exported, crops, activations(exported), MinMaxObserver).bounds
 
 
@@ -99,12 +100,16 @@ def test_a_node_with_a_far_too_wide_range_ranks_worst(exported, bounds, pairs) -
         rank_nodes(exported, wide, ["nobody"], shifted, SCALE)
 
 
-def test_calibration_as_a_whole(exported, photographs) -> None:
-    small = NamedPicture("small", np.zeros((79, 200, 3), np.uint8))
+@pytest.fixture(scope="module")
+def calibration(photographs):
+    return make_calibration_set(photographs, count=6, frame_count=1)
+
+
+def test_calibration_as_a_whole(exported, calibration, photographs) -> None:
     steps: set[str] = set()
     result = calibrate_int8(
         exported,
-        [*photographs, small],
+        calibration,
         photographs,
         SCALE,
         max_drift=0.0,
@@ -112,8 +117,7 @@ def test_calibration_as_a_whole(exported, photographs) -> None:
         progress=lambda step, done, total: steps.add(step),
     )
     assert steps == {"measuring channels", "calibrating", "ranking layers", "searching"}
-    assert result.left_out == ("small",)
-    assert result.calibration_sha256 == digest(make_crops(photographs, CROP_SIZE, CROP_COUNT))
+    assert result.calibration_sha256 == calibration.sha256
     assert set(result.ranges.bounds) == set(activations(exported))
     assert len(result.ranked) == len(quantisable_nodes(exported))
     assert [d.drift for d in result.float_nodes] == sorted(d.drift for d in result.float_nodes)
@@ -126,33 +130,31 @@ def test_calibration_as_a_whole(exported, photographs) -> None:
     lower(model, Precision.FP16)
 
 
-def test_a_graph_with_nodes_that_read_nothing(exported, photographs) -> None:
+def test_a_graph_with_nodes_that_read_nothing(exported, calibration, photographs) -> None:
     """Constant nodes, as they stand in a graph whose custom ops were written out."""
     model = onnx.ModelProto()
     model.CopyFrom(exported)
     half = onnx.helper.make_node("Constant", [], ["half"], "half", value_float=0.5)
     model.graph.node.insert(0, half)
-    result = calibrate_int8(model, photographs, photographs, SCALE, max_drift=100)
+    result = calibrate_int8(model, calibration, photographs, SCALE, max_drift=100)
     assert (
         result.ranges
-        == calibrate_int8(exported, photographs, photographs, SCALE, max_drift=100).ranges
+        == calibrate_int8(exported, calibration, photographs, SCALE, max_drift=100).ranges
     )
 
 
-def test_a_large_budget_leaves_no_layer_in_float(exported, photographs) -> None:
-    result = calibrate_int8(exported, photographs, photographs, SCALE, max_drift=100)
+def test_a_large_budget_leaves_no_layer_in_float(exported, calibration, photographs) -> None:
+    result = calibrate_int8(exported, calibration, photographs, SCALE, max_drift=100)
     assert result.float_nodes == ()
     assert int8_mac_share(result.graph(Precision.FP32)) == 1.0
 
 
-def test_empty_sets_and_counts_are_refused(exported, photographs) -> None:
-    with pytest.raises(DatasetError, match="calibration"):
-        calibrate_int8(exported, (), photographs, SCALE)
+def test_empty_sets_and_counts_are_refused(exported, calibration, photographs) -> None:
     with pytest.raises(DatasetError, match="tuning"):
-        calibrate_int8(exported, photographs, (), SCALE)
+        calibrate_int8(exported, calibration, (), SCALE)
     for wrong in ({"max_drift": -0.1}, {"min_int8": 1.1}, {"min_int8": -0.1}):
         with pytest.raises(ExportError, match=r"within .* dB with"):
-            calibrate_int8(exported, photographs, photographs, SCALE, **wrong)
+            calibrate_int8(exported, calibration, photographs, SCALE, **wrong)
 
 
 @pytest.mark.shared
@@ -173,7 +175,8 @@ def test_drift_of_vapsr_s_with_the_bundled_pictures(shared) -> None:
         name: [NamedPicture(p.name, p.read()) for p in pictures(name)]
         for name in ("calibration", "tuning")
     }
-    result = calibrate_int8(model, split["calibration"], split["tuning"], 4)
+    calibration = make_calibration_set(split["calibration"])
+    result = calibrate_int8(model, calibration, split["tuning"], 4)
     int8 = result.graph(Precision.FP32)
     (dataset,) = find_datasets(shared / "data" / "Set5", 4)
     pairs = [TuningPair(*pair.read()) for pair in dataset.pairs]

@@ -10,8 +10,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from srdeploy.calib.calibration_set import make_calibration_set
 from srdeploy.calib.observers import MinMaxObserver, PercentileObserver
-from srdeploy.calib.pictures import as_input, make_crops
+from srdeploy.calib.pictures import as_input
 from srdeploy.calib.ranges import Ranges, collect_ranges
 from srdeploy.errors import DatasetError, ExportError, ModelFileError
 from srdeploy.export.quantise import activations, quantisable_nodes
@@ -20,7 +21,7 @@ from srdeploy.runtime.targets.onnxruntime import graph_runner
 
 @pytest.fixture(scope="module")
 def crops(photographs):
-    return make_crops(photographs, (24, 40), 5)
+    return make_calibration_set(photographs, (24, 40), 5).crops
 
 
 def test_ranges_are_what_pytorch_sees(network, exported, crops) -> None:

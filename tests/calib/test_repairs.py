@@ -9,10 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from srdeploy.calib.calibration_set import make_calibration_set
 from srdeploy.calib.channels import channel_statistics, convolved_tensors
 from srdeploy.calib.equalise import equalise
 from srdeploy.calib.observers import MinMaxObserver
-from srdeploy.calib.pictures import make_crops
 from srdeploy.calib.ranges import collect_ranges
 from srdeploy.errors import DatasetError
 from srdeploy.export.passes import run_passes
@@ -40,7 +40,7 @@ def maxima(model: onnx.ModelProto, crops) -> dict[str, np.ndarray]:
 
 
 def test_statistics_are_those_of_the_channels(exported, photographs) -> None:
-    crops = make_crops(photographs, (24, 40), 3)
+    crops = make_calibration_set(photographs, (24, 40), 3).crops
     found = channel_statistics(exported, crops, ["lr"])["lr"]
     pixels = crops.astype(np.float64) / 255
     assert np.allclose(found.maxima, pixels.max(axis=(0, 1, 2)), atol=1e-6)
@@ -83,7 +83,7 @@ def test_nothing_changes_in_float(config, seed, balance) -> None:
 
 
 def test_channels_are_even_afterwards(exported, photographs) -> None:
-    crops = make_crops(photographs, (24, 40), 3)
+    crops = make_calibration_set(photographs, (24, 40), 3).crops
     changed = copied(exported)
     done = equalise(changed, maxima(exported, crops), 1.0)
     assert "body.0.proj_2" in done.factors  # through a product and three convolutions
@@ -95,7 +95,7 @@ def test_channels_are_even_afterwards(exported, photographs) -> None:
 
 
 def test_refusals_say_why(exported, photographs) -> None:
-    crops = make_crops(photographs, (24, 40), 1)
+    crops = make_calibration_set(photographs, (24, 40), 1).crops
     refused = equalise(copied(exported), maxima(exported, crops)).refused
     assert refused["conv_first"] == "its input is the picture"
     assert "reads its input too" in refused["body.0.proj_1"]
@@ -132,7 +132,7 @@ def chain(mode: str) -> onnx.ModelProto:
 
 @pytest.mark.parametrize("mode", ["CRD", "DCR"])
 def test_a_large_channel_no_longer_costs_the_others_their_codes(mode, photographs) -> None:
-    model, crops = chain(mode), make_crops(photographs, (24, 40), 4)
+    model, crops = chain(mode), make_calibration_set(photographs, (24, 40), 4).crops
     changed = copied(model)
     done = equalise(changed, maxima(model, crops))
     assert set(done.factors) == {"b"}
@@ -150,7 +150,7 @@ def test_a_shared_weight_is_left(photographs) -> None:
     """Dividing it would change the other convolution too."""
     model = chain("CRD")
     model.graph.node.append(helper.make_node("Identity", ["a.weight"], ["other"], "other"))
-    crops = make_crops(photographs, (24, 40), 1)
+    crops = make_calibration_set(photographs, (24, 40), 1).crops
     assert "shared" in equalise(model, maxima(model, crops)).refused["b"]
 
 
@@ -174,7 +174,7 @@ def test_the_bias_takes_back_what_rounding_shifts(groups: int, photographs) -> N
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
     model.ir_version = 10
-    crops = make_crops(photographs, (24, 40), 6)
+    crops = make_calibration_set(photographs, (24, 40), 6).crops
     ranges = collect_ranges(model, crops, activations(model), MinMaxObserver).bounds
     found = channel_statistics(model, crops, convolved_tensors(model))
     means = {name: statistics.means for name, statistics in found.items()}

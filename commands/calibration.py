@@ -1,0 +1,106 @@
+"""Calibration sets of the commands, and that nothing is judged on what it was calibrated on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from .. import data
+from ..calib.calibration_set import CalibrationSet, make_calibration_set
+from ..calib.fingerprint import Fingerprint, find_same, fingerprint, read_fingerprint
+from ..calib.pictures import HeldPictures, NamedPicture, PictureSource, load_pictures
+from ..errors import DatasetError
+from ..spec import Manifest
+from ..validate.datasets import Dataset, Picture, read_picture
+from . import Say
+
+_SHOWN = 5  # pictures that a message names
+
+
+def bundled(split: str) -> tuple[NamedPicture, ...]:
+    """The bundled pictures of a split."""
+    return tuple(NamedPicture(p.name, p.read()) for p in data.pictures(split))
+
+
+def open_calibration_set(paths: Sequence[Path], strict: bool, say: Say) -> CalibrationSet:
+    """Make the set of the user's pictures, or of the bundled ones, and say what it is.
+
+    Args:
+        paths: Pictures, videos and folders; empty for the bundled pictures.
+        strict: Whether a damaged file in a folder is an error, instead of being skipped.
+        say: Takes lines for the user.
+
+    Raises:
+        DatasetError: There is no usable picture, or the set shares one with the bundled tuning
+            or proof pictures.
+        MediaError: A video is damaged.
+    """
+    source: PictureSource = HeldPictures(bundled("calibration"))
+    if paths:
+        source = load_pictures(paths, strict)
+    made = make_calibration_set(source)
+    for split in ("tuning", "proof"):
+        _refuse_shared(made, split)
+    whose = "of your" if paths else "bundled"
+    say(f"calibrating on {len(made.members)} {whose} pictures …")
+    _say_left(made, say)
+    for warning in made.coverage.warnings():
+        say(f"the calibration set is poor: {warning}")
+    return made
+
+
+def _say_left(made: CalibrationSet, say: Say) -> None:
+    """Say how many files gave nothing, and why the first of each kind did not."""
+    kinds = (
+        ("skipped as damaged", [f"{name}: {reason}" for name, reason in made.skipped]),
+        ("left out", [f"{name}: {reason}" for name, reason in made.left_out]),
+        ("left out as repeats", [f"{name} shows what {of} shows" for name, of in made.duplicates]),
+    )
+    for kind, lines in kinds:
+        if lines:
+            say(f"{len(lines)} {kind}: {_listed(lines, '; ')}")
+
+
+def _refuse_shared(made: CalibrationSet, split: str) -> None:
+    shared = find_shared(made.fingerprints, ((p.name, p.pixels) for p in bundled(split)))
+    if shared:
+        pairs = [f"{theirs} is {ours}" for ours, theirs in shared]
+        raise DatasetError(
+            f"the calibration set shares pictures with the bundled {split} pictures:"
+            f" {_listed(pairs)}",
+            "take them out of --calib: the layers are chosen, or the drift is proven, on them",
+        )
+
+
+def refuse_calibrated(manifest: Manifest, datasets: Sequence[Dataset]) -> None:
+    """Refuse to judge an engine on what it was calibrated on.
+
+    Raises:
+        DatasetError: A data set holds such pictures, or a picture is damaged.
+        EngineError: The manifest holds something else than fingerprints.
+    """
+    known = {text: read_fingerprint(text) for text in manifest.calibration_pictures}
+    if not known:
+        return
+    pictures = ((f"{d.name}/{p.name}", read_picture(p.hr)) for d in datasets for p in d.pairs)
+    shared = find_shared(known, pictures)
+    if shared:
+        names = [name for name, _ in shared]
+        raise DatasetError(
+            f"{manifest.engine_file} was calibrated on {len(names)} of these pictures:"
+            f" {_listed(names)}",
+            "measure it on others, or build it with another --calib",
+        )
+
+
+def find_shared(
+    known: Mapping[str, Fingerprint], pictures: Iterable[tuple[str, Picture]]
+) -> list[tuple[str, str]]:
+    """(name, name among ``known``) of the named ``pictures`` that show the same as one known."""
+    found = ((name, find_same(fingerprint(pixels), known)) for name, pixels in pictures)
+    return [(name, same) for name, same in found if same is not None]
+
+
+def _listed(lines: Sequence[str], separator: str = ", ") -> str:
+    more = f" and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
+    return separator.join(lines[:_SHOWN]) + more

@@ -1,0 +1,158 @@
+"""The int8 step of ``build-engine``: calibrate once, search for each target, prove the result."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..calib.calibration_set import CalibrationSet
+from ..calib.cost import MEASURED_UNIT, Costs, measured_costs, timed
+from ..calib.int8 import MAX_DRIFT, Int8Calibration, Int8Result, calibrate_int8
+from ..calib.journal import Journal, digest_model
+from ..calib.outcome import Trial
+from ..calib.ranges import Progress
+from ..export.quantise import quantisable_nodes
+from ..files import cache_folder
+from ..runtime.session import Session
+from ..runtime.targets import Target
+from ..spec import Precision
+from ..validate.drift import measure, worst_drift
+from . import Say
+from .calibration import bundled
+from .one_engine import Built, Source, build_one, open_choice
+
+# How often a search that met the budget on the tuning windows, but not on the whole proof
+# pictures, goes on with half of the budget.
+ATTEMPTS = 3
+
+
+class Int8Search:
+    """Int8 engines of one source.
+
+    Args:
+        source: What to build from.
+        calibration: What activations are observed on.
+        max_drift: Budget in dB that the proof is held against; None for none.
+        min_int8: Least share of the Conv and MatMul MACs in int8.
+        say: Takes lines for the user.
+        progress: Told each step's parts.
+
+    Raises:
+        SrDeployError: The graph cannot be quantised.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        calibration: CalibrationSet,
+        max_drift: float | None,
+        min_int8: float,
+        say: Say,
+        progress: Progress | None,
+    ) -> None:
+        self.source, self.calibration = source, calibration
+        self.max_drift, self.min_int8 = max_drift, min_int8
+        self.say, self.progress = say, progress
+        journal = Journal(_journal_path(source))
+        self.calibrated: Int8Calibration = calibrate_int8(
+            source.model,
+            calibration,
+            bundled("tuning"),
+            source.spec.scale,
+            journal=journal,
+            progress=progress,
+        )
+        if journal.recalled:
+            say(f"{journal.recalled} measurements are from an earlier search of this network")
+
+    def build(self, target: Target) -> Built:
+        """The fastest engine that keeps the budget on the proof pictures; else the best found.
+
+        Raises:
+            SrDeployError: The graph or an option is refused.
+        """
+        costs = self._costs(target)
+        budget = MAX_DRIFT if self.max_drift is None else self.max_drift
+        best: Built | None = None
+        tried: set[tuple[str, ...]] = set()
+        for _ in range(ATTEMPTS):
+            found = self._search(target, costs, budget)
+            if found.float_nodes in tried:
+                break
+            tried.add(found.float_nodes)
+            built = build_one(
+                self.source, target, Precision.INT8, found, self.calibration.sha256, self.say
+            )
+            lost = worst_drift(built.quality)
+            if best is None or lost > worst_drift(best.quality):
+                best = built
+            if self.max_drift is None or not lost < -self.max_drift:
+                break
+            self.say(f"on the whole proof pictures it loses {lost:+.3f} dB: searching on")
+            budget /= 2
+        assert best is not None  # the first attempt built one
+        return self._compared(target, best)
+
+    def _costs(self, target: Target) -> Costs | None:
+        """Measured where the target runs here; None to have them modelled."""
+        if target.runs_here() is not None:
+            return None
+        return measured_costs(
+            self.source.model, lambda choice: self._open(target, choice), self.progress
+        )
+
+    def _open(self, target: Target, float_nodes: Sequence[str]) -> Session:
+        every = set(quantisable_nodes(self.source.model))
+        model = self.calibrated.repaired.quantiser.graph(
+            float_nodes, target.written_rest(target.rest_precision())
+        )
+        return open_choice(self.source, target, model, set(float_nodes) != every)
+
+    def _search(self, target: Target, costs: Costs | None, budget: float) -> Int8Result:
+        rest = target.rest_precision()
+        found = self.calibrated.search(budget, self.min_int8, costs, rest, self.progress)
+        report = dataclasses.replace(
+            found.report, max_drift=MAX_DRIFT if self.max_drift is None else self.max_drift
+        )
+        if costs is not None:
+            report = dataclasses.replace(report, trials=self._timed(target, report.trials))
+        return dataclasses.replace(found, report=report)
+
+    def _timed(self, target: Target, trials: Sequence[Trial]) -> tuple[Trial, ...]:
+        """The trials with measured times for estimated ones."""
+        choices = list(dict.fromkeys(trial.float_nodes for trial in trials))
+        times = timed(choices, lambda choice: self._open(target, choice), self.progress)
+        measured = dict(zip(choices, times, strict=True))
+        return tuple(dataclasses.replace(t, cost=measured[t.float_nodes]) for t in trials)
+
+    def _compared(self, target: Target, built: Built) -> Built:
+        """Say where the float engine is as fast and loses less."""
+        assert built.int8 is not None
+        report = built.int8.report
+        if report.cost_unit != MEASURED_UNIT:
+            return built
+        every = set(quantisable_nodes(self.source.model))
+        chosen = report.trials[report.chosen]
+        in_float = next(t for t in report.trials if set(t.float_nodes) == every)
+        if in_float.cost > chosen.cost:
+            return built
+        with self._open(target, in_float.float_nodes) as session:
+            quality = measure(
+                session, self.source.reference, [self.source.proof], self.source.spec.scale
+            )
+        rest, lost = built.manifest.build.rest, worst_drift(quality)
+        if lost < worst_drift(built.quality):
+            return built
+        note = (
+            f"{rest} is as fast on this machine and better: {in_float.cost:.0f} ms a frame at"
+            f" {lost:+.3f} dB, int8 {chosen.cost:.0f} ms at {worst_drift(built.quality):+.3f} dB"
+        )
+        self.say(f"{note}; --{rest} builds it")
+        manifest = dataclasses.replace(built.manifest, notes=(*built.manifest.notes, note))
+        return dataclasses.replace(built, manifest=manifest)
+
+
+def _journal_path(source: Source) -> Path:
+    """Where the measurements of a network are kept."""
+    return cache_folder() / "calibration" / f"{digest_model(source.model)[:32]}.jsonl"

@@ -1,0 +1,206 @@
+"""One engine of one graph: built for a target, timed, its drift measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+import statistics
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from ..calib.int8 import Int8Result
+from ..errors import TargetUnavailable
+from ..export.macs import int8_mac_share
+from ..export.pixels import with_pixels
+from ..export.precision import lower
+from ..runtime.session import Session
+from ..runtime.targets import Target, open_target, target_names
+from ..spec import BuildConfig, Manifest, ModelSpec, Precision, ShapeRange
+from ..validate.datasets import Dataset
+from ..validate.drift import DatasetResult, measure, to_records
+from . import Say
+from .half_range import HalfRange
+
+TIMED_FRAMES = 5
+
+
+@dataclass(frozen=True)
+class Source:
+    """An exported model and what is computed from it once, whatever the targets.
+
+    Attributes:
+        model: The float32 graph.
+        spec: Its description.
+        sha256: Digest of its file.
+        proof: What the drift is measured on.
+        reference: What it is measured against.
+        half_range: Keeps in float32 what fp16 cannot hold.
+        shapes: Input sizes.
+        capabilities: Compute capabilities of an ahead-of-time target; empty for all.
+    """
+
+    model: onnx.ModelProto
+    spec: ModelSpec
+    sha256: str
+    proof: Dataset
+    reference: Session
+    half_range: HalfRange
+    shapes: ShapeRange
+    capabilities: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Built:
+    """An engine that is not written yet.
+
+    Attributes:
+        content: Of its file.
+        manifest: With what was measured.
+        quality: Drift by picture of the proof set; empty where nothing could be executed.
+        findings: One sentence per tensor beyond half of fp16's range.
+        int8: What the search found, for int8.
+    """
+
+    content: bytes
+    manifest: Manifest
+    quality: tuple[DatasetResult, ...]
+    findings: tuple[str, ...]
+    int8: Int8Result | None
+
+
+def build_one(
+    source: Source,
+    target: Target,
+    precision: Precision,
+    int8: Int8Result | None,
+    calibration_sha256: str,
+    say: Say,
+) -> Built:
+    """Build for one target, then time it and measure its drift if it runs here.
+
+    Args:
+        source: What to build from.
+        target: What to build for.
+        precision: Of the engine.
+        int8: The layers in int8, for that precision.
+        calibration_sha256: Digest of what it was calibrated on.
+        say: Takes lines for the user.
+
+    Raises:
+        SrDeployError: The graph or an option is refused.
+    """
+    rest = precision if int8 is None else target.rest_precision()
+    written = rest if int8 is None else target.written_rest(rest)
+    model = source.model if int8 is None else int8.graph(written)
+    checked = source.half_range.pin(model, written)
+    lowered = lower(checked.model, written)
+    graph = with_pixels(lowered).SerializeToString()
+    config = BuildConfig(
+        onnx_sha256=source.sha256,
+        target=target.name,
+        target_version=target.version(),
+        precision=precision,
+        rest=rest,
+        shapes=source.shapes,
+        calibration_sha256=calibration_sha256,
+        float_nodes=int8.float_nodes if int8 else (),
+        capabilities=source.capabilities,
+        islands=checked.islands,
+    )
+    started = time.perf_counter()
+    built = target.build(graph, config)
+    say(f"{target.name}: {precision} engine built in {time.perf_counter() - started:.1f} s")
+    manifest = Manifest(
+        build=config,
+        model=source.spec,
+        engine_sha256=hashlib.sha256(built.content).hexdigest(),
+        engine_file=f"{source.spec.variant}_{precision}{target.suffix}",
+        device=built.device,
+        int8_mac_share=int8_mac_share(lowered),
+        notes=(*built.notes, *checked.notes),
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+    engine = Built(built.content, manifest, (), checked.notes, int8)
+    return _measured(source, target, engine, graph, say)
+
+
+def open_choice(source: Source, target: Target, model: onnx.ModelProto, int8: bool) -> Session:
+    """Build and open an engine of ``model`` to time it.
+
+    Args:
+        source: What it was made from.
+        target: One that runs here.
+        model: Float32, with Q/DQ where some of it is int8.
+        int8: Whether any is.
+
+    Raises:
+        SrDeployError: The graph is refused.
+    """
+    rest = target.rest_precision()
+    written = target.written_rest(rest) if int8 else rest
+    graph = with_pixels(lower(source.half_range.pin(model, written).model, written))
+    config = BuildConfig(
+        source.sha256,
+        target.name,
+        target.version(),
+        Precision.INT8 if int8 else rest,
+        rest,
+        source.shapes,
+    )
+    built = target.build(graph.SerializeToString(), config)
+    manifest = Manifest(config, source.spec, "", "an engine to time", built.device)
+    return target.open(built.content, manifest)
+
+
+def _measured(source: Source, target: Target, built: Built, graph: bytes, say: Say) -> Built:
+    """Add the measured time and drift; the graph runs elsewhere where the engine cannot."""
+    manifest, why_not = built.manifest, target.runs_here()
+    if why_not is None:
+        with target.open(built.content, manifest) as session:
+            milliseconds = _time(session, manifest.build.shapes)
+            quality = measure(session, source.reference, [source.proof], source.spec.scale)
+        records = to_records(quality, executed_on=target.name)
+        height, width = manifest.build.shapes.optimum
+        say(f"{target.name}: {milliseconds:.0f} ms for a frame of {width}×{height}")
+        manifest = dataclasses.replace(manifest, milliseconds=milliseconds, drift=records)
+        return dataclasses.replace(built, manifest=manifest, quality=quality)
+    notes = (*manifest.notes, f"the engine was not executed: {why_not}")
+    stand_in = _stand_in(manifest.build)
+    if stand_in is None:
+        notes += (f"its drift is unknown: no target here runs {manifest.build.rest} graphs",)
+        return dataclasses.replace(built, manifest=dataclasses.replace(manifest, notes=notes))
+    same = stand_in.build(graph, dataclasses.replace(manifest.build, capabilities=()))
+    with stand_in.open(same.content, manifest) as session:
+        quality = measure(session, source.reference, [source.proof], source.spec.scale)
+    notes += (f"its drift was measured by executing the same graph in {stand_in.name}",)
+    records = to_records(quality, executed_on=stand_in.name)
+    manifest = dataclasses.replace(manifest, notes=notes, drift=records)
+    return dataclasses.replace(built, manifest=manifest, quality=quality)
+
+
+def _stand_in(build: BuildConfig) -> Target | None:
+    """A target that executes the graph of an engine which cannot run on this machine."""
+    for name in target_names():
+        try:
+            target = open_target(name)
+        except TargetUnavailable:
+            continue
+        if target.runs_here() is None and {build.precision, build.rest} <= target.precisions:
+            return target
+    return None
+
+
+def _time(session: Session, shapes: ShapeRange) -> float:
+    """Median milliseconds of a frame of the optimum size, after a warm-up."""
+    frame = np.random.default_rng(0).integers(0, 256, (1, *shapes.optimum, 3), dtype=np.uint8)
+    session.upscale(frame)
+    times = []
+    for _ in range(TIMED_FRAMES):
+        started = time.perf_counter()
+        session.upscale(frame)
+        times.append((time.perf_counter() - started) * 1e3)
+    return statistics.median(times)
