@@ -242,7 +242,7 @@ def _cut(
     for picture in source.read(wanted):
         if pixel_digest(picture.pixels) != digests[picture.name]:
             break
-        wanted.remove(picture.name)
+        wanted.discard(picture.name)
         for index, origin in enumerate(origins):
             if origin.picture == picture.name:
                 rows = slice(origin.top, origin.top + height)

@@ -78,6 +78,8 @@ def test_published_pairs(shared) -> None:
         if known[a].distance(known[b]) <= SAME_WITHIN
     }
     assert near == {frozenset(("head", "face"))}  # one photograph, in both data sets
+    (theirs,) = (shared / "data/train/BSDS500").rglob("302003.jpg")
+    assert find_same(fingerprint(read_picture(theirs)), known) == "woman"
 
 
 def test_flat_pictures_are_the_same_only_where_equal() -> None:
