@@ -23,7 +23,7 @@ import click
 from . import __version__
 from .commands.options import numbers, shapes, size, words
 from .errors import SrDeployError
-from .spec import Precision, dump
+from .spec import Precision
 
 INTERRUPTED = 130
 SECONDS_BETWEEN_LINES = 10
@@ -404,11 +404,8 @@ def build_engine_command(
         output.say(f"{manifest.int8_mac_share:.0%} of the Conv and MatMul MACs are int8")
     for note in manifest.notes:
         output.say(f"note: {note}")
-    output.say(f"wrote {result.path}")
-    document = {"path": str(result.path), **json.loads(dump(manifest))}
-    if result.calibration is not None:
-        document["calibration"] = result.calibration.manifest()
-    output.result(document)
+    output.say(f"wrote {result.path}, its manifest and {result.page.name}")
+    output.result(result.document())
 
 
 @command("run")

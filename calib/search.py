@@ -54,7 +54,8 @@ def search(
         if length not in known:
             chosen = tuple(path[:length])
             share = (quantisable - sum(macs[name] for name in chosen)) / total
-            label = f"{length} layers in float" if length else "all layers in int8"
+            plural = "s" if length > 1 else ""
+            label = f"{length} layer{plural} in float" if length else "all layers in int8"
             known[length] = Trial(label, chosen, measure(chosen), share, costs.of(chosen))
             if progress:
                 progress("searching", len(known), len(path).bit_length() + 2)

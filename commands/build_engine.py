@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .. import data
-from ..calib.build_page import write_build_page
+from ..calib.build_page import to_json, write_build_page
 from ..calib.calibration_set import CalibrationSet
 from ..calib.int8 import MIN_INT8, Int8Result
 from ..calib.ranges import Progress
@@ -17,11 +19,12 @@ from ..files import digest_file
 from ..runtime.engine import page_path, write_engine
 from ..runtime.model_file import read_model
 from ..runtime.targets import Target, open_target, target_names
-from ..spec import Manifest, Precision, ShapeRange
+from ..spec import Manifest, Precision, ShapeRange, dump
 from ..validate.datasets import Dataset, Pair
-from ..validate.drift import DatasetResult, check_budget
+from ..validate.drift import DatasetResult, check_budget, within_budget, worst_drift
 from ..validate.reference import open_reference
 from ..validate.reference_cache import ReferenceCache
+from ..validate.results import dataset_to_json
 from . import Say
 from .calibration import open_calibration_set
 from .half_range import HalfRange
@@ -77,6 +80,17 @@ class BuildResult:
     calibration: CalibrationSet | None = None
     int8: Int8Result | None = None
 
+    def document(self) -> dict[str, Any]:
+        """All of it as plain JSON."""
+        made: dict[str, Any] = {"path": str(self.path), "page": str(self.page)}
+        made |= json.loads(dump(self.manifest))
+        made["datasets"] = [dataset_to_json(result) for result in self.quality]
+        if self.calibration and self.int8:
+            made["calibration"] = self.calibration.manifest()
+            made["search"] = to_json(self.int8.report)
+            made["ranges"] = dict(self.int8.repaired.quantiser.ranges)
+        return made
+
 
 def build_engine(
     source: Path,
@@ -120,7 +134,7 @@ def build_engine(
             options.capabilities,
         )
         built = _build(job, targets, calibration, options, say, progress)
-    best = min(built, key=lambda b: b.manifest.milliseconds or float("inf"))
+    best = _best(built, options.max_drift)
     _check_budget(best, options.max_drift)
     path = output or Path(best.manifest.engine_file)
     seen = sorted(str(member.fingerprint) for member in calibration.used) if calibration else ()
@@ -156,6 +170,14 @@ def _build(
         ]
     search = Int8Search(job, calibration, options.max_drift, options.min_int8, say, progress)
     return [search.build(target) for target in targets]
+
+
+def _best(built: Sequence[Built], max_drift: float | None) -> Built:
+    """The fastest within the budget; where none is, the one that loses least."""
+    fitting = [b for b in built if max_drift is None or within_budget(b.quality, max_drift)]
+    if not fitting:
+        return max(built, key=lambda b: (bool(b.quality), worst_drift(b.quality)))
+    return min(fitting, key=lambda b: b.manifest.milliseconds or float("inf"))
 
 
 def _check_budget(built: Built, max_drift: float | None) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..calib.build_page import layer_table
 from ..calib.calibration_set import CalibrationSet
 from ..calib.cost import MEASURED_UNIT, Costs, measured_costs, timed
 from ..calib.int8 import MAX_DRIFT, Int8Calibration, Int8Result, calibrate_int8
@@ -92,7 +93,22 @@ class Int8Search:
             self.say(f"on the whole proof pictures it loses {lost:+.3f} dB: searching on")
             budget /= 2
         assert best is not None  # the first attempt built one
+        self._tell(best)
         return self._compared(target, best)
+
+    def _tell(self, built: Built) -> None:
+        """Show the layers that matter and what was tried."""
+        assert built.int8 is not None
+        report = built.int8.report
+        self.say("layers by what each alone loses in int8 on the tuning windows:")
+        for line in layer_table(report):
+            self.say(f"  {line}")
+        for index, trial in enumerate(report.trials):
+            mark = "→" if index == report.chosen else " "
+            self.say(
+                f"{mark} {trial.label}: {trial.int8_share:.0%} int8, {trial.drift:+.3f} dB,"
+                f" {trial.cost:.4g} {report.cost_unit}"
+            )
 
     def _costs(self, target: Target) -> Costs | None:
         """Measured where the target runs here; None to have them modelled."""

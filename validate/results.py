@@ -168,7 +168,7 @@ def to_json(
     ``within_budget`` follow.
     """
     document = dataclasses.asdict(subject)
-    document["datasets"] = [_dataset_json(result) for result in results]
+    document["datasets"] = [dataset_to_json(result) for result in results]
     document["worst_drift"] = _figure(worst_drift(results))
     if max_drift is not None:
         document["max_drift"] = max_drift
@@ -176,7 +176,8 @@ def to_json(
     return document
 
 
-def _dataset_json(result: DatasetResult) -> dict[str, Any]:
+def dataset_to_json(result: DatasetResult) -> dict[str, Any]:
+    """Means and pictures of a set as JSON, rounded to 6 decimals."""
     means = {name: _figure(result.mean(name)) for name in (*PICTURE_FIGURES, *SSIM_FIGURES)}
     pictures = [
         {"name": p.name} | {figure: _figure(getattr(p, figure)) for figure in PICTURE_FIGURES}
