@@ -41,9 +41,18 @@ class Prefix:
         }
 
     def reads(self, node: str) -> set[str]:
-        """Tensors that the graph from ``node`` on reads and does not make."""
-        part = self.suffix(self.model, {node})
-        return {value.name for value in part.graph.input}
+        """Tensors that the graph from ``node`` on reads and does not make.
+
+        Those of a pixel shuffle right before it are among them, as it may move int8.
+        """
+        nodes = self.model.graph.node
+        tensor = next(n.input[0] for n in nodes if n.name == node)
+        shuffles = {n.name for n in nodes if tensor in n.output and n.op_type == "DepthToSpace"}
+        found: set[str] = set()
+        for start in ({node}, {node} | shuffles):
+            part = self.suffix(self.model, start)
+            found |= {value.name for value in part.graph.input}
+        return found
 
     def suffix(self, changed: onnx.ModelProto, start: Collection[str]) -> onnx.ModelProto:
         """The part of a changed copy of the graph that depends on the nodes ``start``.

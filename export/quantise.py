@@ -2,7 +2,11 @@
 
 The scheme is what TensorRT fuses into int8 kernels and every other target takes: symmetric,
 zero point 0, one scale per activation tensor, one per output channel of a weight, bias left
-in float. Source: Jacob et al., "Quantization and Training of Neural Networks for Efficient
+in float. Convolutions and linear layers alone read what comes out of DequantizeLinear: the
+branches of a residual sum, norms and custom ops stay in float, all of them, so that no sum mixes
+int8 with float. A pixel shuffle between two layers moves int8.
+
+Source: Jacob et al., "Quantization and Training of Neural Networks for Efficient
 Integer-Arithmetic-Only Inference", CVPR 2018; Krishnamoorthi, arXiv:1806.08342, section 3.
 """
 
@@ -169,6 +173,7 @@ class _Insertion:
     rest: Precision
     means: Mapping[str, NDArray[np.floating]]
     codes: Mapping[str, NDArray[np.int8]]
+    read_in_float: set[str] = field(default_factory=set)
     nodes: list[NodeProto] = field(default_factory=list)
     dequantised: dict[str, str] = field(default_factory=dict)
 
@@ -177,6 +182,12 @@ class _Insertion:
         weights = {t.name: t for t in graph.initializer}
         nodes = [node for node in _quantisable(self.model) if node.name not in set(skip)]
         chosen = {node.name for node in nodes}
+        self.read_in_float |= {value.name for value in graph.output} | {
+            name
+            for node in graph.node
+            for index, name in enumerate(node.input)
+            if index or node.name not in chosen
+        }
         turned = _transposed_weights(self.model)
         wanted = {node.input[1] for node in nodes}
         for node in list(graph.node):
@@ -204,11 +215,29 @@ class _Insertion:
             scale = np.array(activation_scale(*self._bounds(name), self.rest), np.float32)
             inputs = [self._constant(scale_name(name), scale)]
             inputs.append(self._constant(f"{pair}/zero", np.zeros((), np.int8)))
-            self._node("QuantizeLinear", [name, *inputs], f"{pair}/quantised")
             made = f"{pair}/dequantised"
-            self._node("DequantizeLinear", [f"{pair}/quantised", *inputs], made)
+            if shuffle := self._own_shuffle(name):
+                self._quantise_before(shuffle, inputs, f"{pair}/quantised")
+                self._node("DequantizeLinear", [name, *inputs], made)
+            else:
+                self._node("QuantizeLinear", [name, *inputs], f"{pair}/quantised")
+                self._node("DequantizeLinear", [f"{pair}/quantised", *inputs], made)
             self.dequantised[pair] = made
         return self.dequantised[pair]
+
+    def _own_shuffle(self, name: str) -> NodeProto | None:
+        """The DepthToSpace that makes an activation, if int8 layers alone read it."""
+        shuffle = next((n for n in self.nodes if name in n.output), None)
+        if shuffle is None or shuffle.op_type != "DepthToSpace" or kept_in_fp32(shuffle):
+            return None
+        return None if name in self.read_in_float else shuffle
+
+    def _quantise_before(self, node: NodeProto, inputs: list[str], output: str) -> None:
+        """Quantise what a node moves."""
+        self._node("QuantizeLinear", [node.input[0], *inputs], output)
+        place = next(i for i, other in enumerate(self.nodes) if other is node)
+        self.nodes.insert(place, self.nodes.pop())
+        node.input[0] = output
 
     def _weight(self, weight: onnx.TensorProto, axis: int) -> str:
         """Name of the weight after it went through int8, one scale per index of ``axis``."""

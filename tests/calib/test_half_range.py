@@ -12,9 +12,10 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from srdeploy import data
+from srdeploy.calib.calibration_set import Origin, make_calibration_set
 from srdeploy.calib.half_range import HALF_RANGE, LargeTensor, large_tensors
 from srdeploy.calib.int8 import percentile_observer
-from srdeploy.calib.pictures import NamedPicture, Origin, as_input, cut_crops, make_crops
+from srdeploy.calib.pictures import NamedPicture, as_input
 from srdeploy.calib.ranges import collect_ranges
 from srdeploy.errors import DatasetError, ExportError
 from srdeploy.export.macs import int8_mac_share
@@ -36,7 +37,8 @@ SIZE = (24, 40)
 @cache
 def bundled_crops():
     pictures = [NamedPicture(p.name, p.read()) for p in data.pictures("calibration")]
-    return cut_crops(pictures, SIZE, 3)
+    made = make_calibration_set(pictures, SIZE, 3, 0)
+    return made.crops, made.origins
 
 
 @cache
@@ -293,20 +295,12 @@ def test_what_a_custom_op_sums_in_float32_is_no_case() -> None:
     assert np.abs(typed_runner(lower(model, Precision.FP16))(crop) - exact).max() < 5e-3
 
 
-def test_origins_say_where_crops_were_cut(photographs) -> None:
-    crops, origins = cut_crops(photographs, SIZE, 7)
-    assert np.array_equal(crops, make_crops(photographs, SIZE, 7))
-    pixels = {p.name: p.pixels for p in photographs}
-    for crop, (name, top, left) in zip(crops, origins, strict=True):
-        assert np.array_equal(crop, pixels[name][top : top + SIZE[0], left : left + SIZE[1]])
-
-
 MEMORY = """
 import resource
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 from srdeploy.calib.half_range import large_tensors
-from srdeploy.calib.pictures import Origin
+from srdeploy.calib.calibration_set import Origin
 
 names = ["x", *(f"t{i}" for i in range(60)), "y"]
 nodes = [

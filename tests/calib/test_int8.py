@@ -1,167 +1,139 @@
-"""Sensitivity and the whole of int8 calibration, on a small network and on VapSR-S."""
+"""The whole of int8 calibration, on a small network and on VapSR-S."""
 
 from __future__ import annotations
 
-import numpy as np
+from pathlib import Path
+
 import onnx
 import pytest
 import torch
 from srdeploy.calib.calibration_set import make_calibration_set
+from srdeploy.calib.cost import Costs
 from srdeploy.calib.int8 import calibrate_int8
-from srdeploy.calib.observers import MinMaxObserver
+from srdeploy.calib.journal import Journal
 from srdeploy.calib.pictures import NamedPicture
-from srdeploy.calib.ranges import collect_ranges
-from srdeploy.calib.sensitivity import mean_psnr, rank_nodes, tuning_pairs
+from srdeploy.calib.tuning import TuningPair, mean_psnr
 from srdeploy.errors import DatasetError, ExportError
 from srdeploy.export.macs import int8_mac_share
 from srdeploy.export.passes import run_passes
 from srdeploy.export.precision import lower
-from srdeploy.export.quantise import activations, quantisable_nodes, quantise
+from srdeploy.export.quantise import activations, quantisable_nodes
 from srdeploy.export.trace import trace
 from srdeploy.models import architecture
-from srdeploy.runtime.targets.onnxruntime import ReferenceSession
 from srdeploy.spec import Precision
 from srdeploy.validate.datasets import find_datasets
-from srdeploy.validate.metrics import luma, psnr
-from srdeploy.validate.resize import shrink
 
 SCALE = 2
 
 
 @pytest.fixture(scope="module")
-def pairs(photographs):
-    return tuning_pairs(photographs, SCALE, (20, 30), 4)
-
-
-@pytest.fixture(scope="module")
-def bounds(exported, photographs):
-    crops = make_calibration_set(photographs, (24, 40), 6).crops
-    return collect_ranges(exported, crops, activations(exported), MinMaxObserver).bounds
-
-
-def test_windows_come_in_turn_and_most_textured_first() -> None:
-    rng = np.random.default_rng(1)
-    flat = np.full((64, 96, 3), 90, np.uint8)
-    half = flat.copy()
-    half[:, 48:] = rng.integers(0, 256, (64, 48, 3))
-    noise = rng.integers(0, 256, (64, 96, 3)).astype(np.uint8)
-    pictures = [NamedPicture("half", half), NamedPicture("noise", noise)]
-    found = tuning_pairs(pictures, SCALE, (32, 24), 3)
-    assert np.array_equal(found[0].hr, half[:, 48:])
-    assert np.array_equal(found[0].lr, shrink(half, SCALE)[:, 24:])
-    assert any(np.array_equal(found[1].hr, noise[:, x : x + 48]) for x in (0, 24, 48))
-    assert [p.lr.shape for p in found] == [(32, 24, 3)] * 3
-
-
-def test_small_and_odd_tuning_pictures() -> None:
-    odd = NamedPicture("odd", np.zeros((49, 71, 3), np.uint8))
-    (pair,) = tuning_pairs([odd], SCALE, (64, 96), 6)
-    assert pair.lr.shape == (24, 35, 3)
-    assert pair.hr.shape == (48, 70, 3)
-    with pytest.raises(DatasetError, match="none of 1 tuning pictures"):
-        tuning_pairs([NamedPicture("tiny", np.zeros((31, 200, 3), np.uint8))], SCALE)
-    with pytest.raises(DatasetError, match="none of 0"):
-        tuning_pairs([], SCALE)
-
-
-def test_psnr_is_that_of_the_reference_session(exported, pairs) -> None:
-    session = ReferenceSession(exported, SCALE)
-    expected = [
-        psnr(
-            luma(session.upscale(pair.lr[None])[0])[SCALE:-SCALE, SCALE:-SCALE],
-            luma(pair.hr)[SCALE:-SCALE, SCALE:-SCALE],
-        )
-        for pair in pairs
-    ]
-    assert mean_psnr(exported, pairs, SCALE) == pytest.approx(np.mean(expected), abs=1e-3)
-    with pytest.raises(DatasetError, match="no tuning pictures"):
-        mean_psnr(exported, (), SCALE)
-
-
-def test_a_node_with_a_far_too_wide_range_ranks_worst(exported, bounds, pairs) -> None:
-    nodes = quantisable_nodes(exported)
-    spoilt = "upsampler.0"
-    source = next(n.input[0] for n in exported.graph.node if n.name == spoilt)
-    wide = bounds | {source: (-1e4, 1e4)}
-    # An untrained network is far from the truth; against its own output a loss shows.
-    session = ReferenceSession(exported, SCALE)
-    own = [type(p)(p.lr, session.upscale(p.lr[None])[0]) for p in pairs]
-    shifted = [type(p)(p.lr, np.clip(p.hr.astype(int) + 2, 0, 255).astype(np.uint8)) for p in own]
-    calls: list[tuple[str, int, int]] = []
-    ranked = rank_nodes(exported, wide, nodes, shifted, SCALE, lambda *call: calls.append(call))
-    assert {d.node for d in ranked} == set(nodes)
-    assert [d.drift for d in ranked] == sorted(d.drift for d in ranked)
-    assert ranked[0].node == spoilt
-    assert calls[-1] == ("ranking layers", len(nodes), len(nodes))
-    alone = quantise(exported, wide, set(nodes) - {spoilt})
-    lost = mean_psnr(alone, shifted, SCALE) - mean_psnr(exported, shifted, SCALE)
-    assert ranked[0].drift == pytest.approx(lost, abs=1e-6)
-    with pytest.raises(ExportError, match="nobody"):
-        rank_nodes(exported, wide, ["nobody"], shifted, SCALE)
-
-
-@pytest.fixture(scope="module")
 def calibration(photographs):
-    return make_calibration_set(photographs, count=6, frame_count=1)
+    return make_calibration_set(photographs, (40, 60), 8, 1)
 
 
-def test_calibration_as_a_whole(exported, calibration, photographs) -> None:
-    steps: set[str] = set()
-    result = calibrate_int8(
-        exported,
-        calibration,
-        photographs,
-        SCALE,
-        max_drift=0.0,
-        min_int8=0.6,
-        progress=lambda step, done, total: steps.add(step),
+@pytest.fixture(scope="module")
+def journal(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("calibration") / "journal.jsonl"
+
+
+@pytest.fixture(scope="module")
+def calibrated(exported, calibration, photographs, journal):
+    return calibrate_int8(exported, calibration, photographs, SCALE, journal=Journal(journal))
+
+
+def test_calibration_as_a_whole(calibrated, exported) -> None:
+    assert set(calibrated.repaired.quantiser.ranges) == set(
+        activations(calibrated.repaired.quantiser.model)
     )
-    assert steps == {"measuring channels", "calibrating", "ranking layers", "searching"}
-    assert result.calibration_sha256 == calibration.sha256
-    assert set(result.ranges.bounds) == set(activations(exported))
-    assert len(result.ranked) == len(quantisable_nodes(exported))
-    assert [d.drift for d in result.float_nodes] == sorted(d.drift for d in result.float_nodes)
+    assert {node.node for node in calibrated.repaired.ranked} == set(quantisable_nodes(exported))
+    steps: set[str] = set()
+    result = calibrated.search(0.0, 0.6, progress=lambda step, done, total: steps.add(step))
+    assert steps == {"searching"}
     model = result.graph(Precision.FP16)
     weights = {n.name: n.input[1] for n in model.graph.node if n.op_type == "Conv"}
     in_float = {name for name, weight in weights.items() if weight == f"{name}.weight"}
-    assert in_float == {d.node for d in result.float_nodes}
-    (chosen,) = (t for t in result.trials if set(t.float_nodes) == in_float)
+    assert in_float == set(result.float_nodes)
+    report = result.report
+    chosen = report.trials[report.chosen]
+    assert set(chosen.float_nodes) == in_float
     assert 0.6 <= int8_mac_share(model) == pytest.approx(chosen.int8_share)
+    assert {layer.node for layer in report.layers if layer.precision is Precision.INT8} == set(
+        quantisable_nodes(exported)
+    ) - in_float
+    assert sum(layer.mac_share for layer in report.layers) == pytest.approx(1)
+    assert {trial.label for trial in report.trials} >= {"fp32 throughout", "plain int8, no repair"}
     lower(model, Precision.FP16)
 
 
-def test_a_graph_with_nodes_that_read_nothing(exported, calibration, photographs) -> None:
+def test_a_second_calibration_recalls_the_first(
+    calibrated, exported, calibration, photographs, journal
+) -> None:
+    expected = calibrated.search()
+    again = Journal(journal)
+    lines = len(journal.read_text().splitlines())
+    second = calibrate_int8(exported, calibration, photographs, SCALE, journal=again)
+    assert second.search().report == expected.report
+    assert len(journal.read_text().splitlines()) == lines
+    assert again.recalled > len(quantisable_nodes(exported))
+
+
+def test_an_interrupted_calibration_goes_on(exported, calibration, photographs, tmp_path) -> None:
+    path = tmp_path / "journal.jsonl"
+
+    def interrupt(step: str, done: int, _total: int) -> None:
+        if step == "ranking layers" and done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        calibrate_int8(
+            exported, calibration, photographs, SCALE, journal=Journal(path), progress=interrupt
+        )
+    kept = len(path.read_text().splitlines())
+    assert kept > 4
+    journal = Journal(path)
+    calibrate_int8(exported, calibration, photographs, SCALE, journal=journal)
+    assert journal.recalled >= kept
+
+
+def test_costs_decide(calibrated, exported) -> None:
+    """What int8 does not speed up is float, as far as the share allows."""
+    nodes = quantisable_nodes(exported)
+    idle = "upsampler.0"
+    costs = Costs("ms a frame", 10.0, {node: 0.0 if node == idle else 1.0 for node in nodes})
+    result = calibrated.search(100, 0.0, costs)
+    assert result.float_nodes == (idle,)
+    assert result.report.cost_unit == "ms a frame"
+    assert calibrated.search(100, 1.0, costs).float_nodes == ()
+
+
+def test_a_graph_with_nodes_that_read_nothing(exported, calibrated, calibration, photographs):
     """Constant nodes, as they stand in a graph whose custom ops were written out."""
     model = onnx.ModelProto()
     model.CopyFrom(exported)
     half = onnx.helper.make_node("Constant", [], ["half"], "half", value_float=0.5)
     model.graph.node.insert(0, half)
-    result = calibrate_int8(model, calibration, photographs, SCALE, max_drift=100)
-    assert (
-        result.ranges
-        == calibrate_int8(exported, calibration, photographs, SCALE, max_drift=100).ranges
-    )
+    found = calibrate_int8(model, calibration, photographs, SCALE)
+    assert found.repaired.quantiser.ranges == calibrated.repaired.quantiser.ranges
 
 
-def test_a_large_budget_leaves_no_layer_in_float(exported, calibration, photographs) -> None:
-    result = calibrate_int8(exported, calibration, photographs, SCALE, max_drift=100)
+def test_a_large_budget_leaves_no_layer_in_float(calibrated) -> None:
+    result = calibrated.search(100)
     assert result.float_nodes == ()
     assert int8_mac_share(result.graph(Precision.FP32)) == 1.0
 
 
-def test_empty_sets_and_counts_are_refused(exported, calibration, photographs) -> None:
+def test_empty_sets_and_counts_are_refused(calibrated, exported, calibration) -> None:
     with pytest.raises(DatasetError, match="tuning"):
         calibrate_int8(exported, calibration, (), SCALE)
-    for wrong in ({"max_drift": -0.1}, {"min_int8": 1.1}, {"min_int8": -0.1}):
+    for wrong in ((-0.1, 0.8), (0.1, 1.1), (0.1, -0.1)):
         with pytest.raises(ExportError, match=r"within .* dB with"):
-            calibrate_int8(exported, calibration, photographs, SCALE, **wrong)
+            calibrated.search(*wrong)
 
 
 @pytest.mark.shared
 @pytest.mark.slow
 def test_drift_of_vapsr_s_with_the_bundled_pictures(shared) -> None:
     """At least 80 % of the MACs in int8, a tenth of a decibel at most."""
-    from srdeploy.calib.sensitivity import TuningPair
     from srdeploy.data import pictures
 
     family = architecture("vapsr")
@@ -184,5 +156,6 @@ def test_drift_of_vapsr_s_with_the_bundled_pictures(shared) -> None:
     assert reference == pytest.approx(32.168, abs=0.005)
     assert mean_psnr(int8, pairs, 4) - reference > -0.1
     assert int8_mac_share(int8) >= 0.8
-    repaired = quantise(result.prepared, result.ranges.bounds, means=result.means)
-    assert mean_psnr(repaired, pairs, 4) - reference > -0.3  # -0.487 without the repairs
+    assert (
+        mean_psnr(result.repaired.quantiser.graph(()), pairs, 4) - reference > -0.3
+    )  # -0.487 without the repairs

@@ -75,7 +75,7 @@ def test_nothing_changes_in_float(config, seed, balance) -> None:
     sizes = maxima(model, np.zeros((1, 8, 8, 3), np.uint8))
     uneven = {t: np.exp(rng.normal(0, 2, len(a))).astype(np.float32) for t, a in sizes.items()}
     changed = copied(model)
-    done = equalise(changed, uneven, balance)
+    done = equalise(changed, uneven, balance=balance)
     assert done.factors
     assert set(done.factors) | set(done.refused) <= set(quantisable_nodes(model))
     before, after = float_runner(model)(FRAMES), float_runner(changed)(FRAMES)
@@ -85,7 +85,7 @@ def test_nothing_changes_in_float(config, seed, balance) -> None:
 def test_channels_are_even_afterwards(exported, photographs) -> None:
     crops = make_calibration_set(photographs, (24, 40), 3).crops
     changed = copied(exported)
-    done = equalise(changed, maxima(exported, crops), 1.0)
+    done = equalise(changed, maxima(exported, crops), balance=1.0)
     assert "body.0.proj_2" in done.factors  # through a product and three convolutions
     readers = {node.name: node.input[0] for node in exported.graph.node}
     again = maxima(changed, crops)

@@ -67,7 +67,7 @@ def test_the_cheapest_repair_comes_first() -> None:
         )
         return trials[index].float_nodes
 
-    assert chosen(0.2, 0) == ("small",)
+    assert chosen(0.15, 0) == ("small",)
     assert set(steps) == {"searching"}
     assert chosen(0.0, 0) == ("small", "large")
     assert chosen(10, 0) == ()

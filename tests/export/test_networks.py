@@ -13,12 +13,14 @@ import pytest
 import torch
 from onnx import numpy_helper
 from srdeploy import data
+from srdeploy.calib.calibration_set import make_calibration_set
 from srdeploy.calib.half_range import large_tensors
-from srdeploy.calib.pictures import NamedPicture, as_input, cut_crops
+from srdeploy.calib.pictures import NamedPicture, as_input
 from srdeploy.errors import EngineError
 from srdeploy.export.passes import run_passes
 from srdeploy.export.pixels import with_pixels
 from srdeploy.export.precision import kept_in_fp32, lower, pin_touching
+from srdeploy.export.quantise import activations, quantise
 from srdeploy.export.trace import trace
 from srdeploy.export.verify import TOLERANCE, verify
 from srdeploy.models import all_variants
@@ -235,7 +237,8 @@ def test_what_passes_half_of_fp16_s_range(variant) -> None:
     """Nothing but HAN's layer attention, which its spec keeps in float32 already."""
     _, _, model = tiny(variant.name)
     bundled = [NamedPicture(p.name, p.read()) for p in data.pictures("calibration")]
-    found = large_tensors(model, *cut_crops(bundled, (24, 40), 2))
+    made = make_calibration_set(bundled, (24, 40), 2, 0)
+    found = large_tensors(model, made.crops, made.origins)
     attention = {"la/MatMul", "la/ReduceMax", "la/Sub"}
     assert {t.node for t in found} == (attention if variant.name.startswith("han") else set())
     assert all(t.row is None and t.picture for t in found)
@@ -271,6 +274,25 @@ def test_tensorrt_rtx_builds(variant, precision: Precision) -> None:
     assert "12.0" in built.device
 
 
+@pytest.mark.parametrize("variant", TINY, ids=lambda v: v.name)
+def test_tensorrt_rtx_builds_int8(variant) -> None:
+    """Q/DQ with fp16 around them, pixel shuffles in int8 included; not executed."""
+    _, _, model = tiny(variant.name)
+    ranges = dict.fromkeys(activations(model), (-1.0, 1.0))
+    quantised = quantise(model, ranges, rest=Precision.FP16)
+    target = open_target("tensorrt-rtx")
+    graph = with_pixels(lower(quantised, Precision.FP16)).SerializeToString()
+    config = BuildConfig(
+        "",
+        target.name,
+        target.version(),
+        Precision.INT8,
+        Precision.FP16,
+        capabilities=("8.9",),
+    )
+    assert len(target.build(graph, config).content) > 10_000
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["han", "enlcn", "hat"])
 def test_full_size_networks_export_and_run(model: str) -> None:
@@ -299,3 +321,23 @@ def test_what_stays_in_fp32(name: str, kinds: set[str]) -> None:
     assert kinds <= kept
     assert "Conv" not in kept
     assert spec.fp32_nodes
+
+
+def test_only_layers_read_int8(exported) -> None:
+    """Residual sums, norms and custom ops see float on every side."""
+    quantised = quantise(exported, dict.fromkeys(activations(exported), (-1.0, 1.0)))
+    dequantised = {n.output[0] for n in quantised.graph.node if n.op_type == "DequantizeLinear"}
+    weights = {
+        n.output[0]
+        for n in quantised.graph.node
+        if n.op_type == "Transpose" and n.input[0] in dequantised
+    }
+    for node in quantised.graph.node:
+        if dequantised & set(node.input):
+            assert node.op_type in {"Conv", "MatMul"} or node.output[0] in weights, node.name
+        if "int8/quantised" in " ".join(node.input):
+            assert node.op_type in {"DequantizeLinear", "DepthToSpace"}
+    both = [n for n in quantised.graph.node if n.op_type in {"Conv", "MatMul"}]
+    for node in both:  # a layer is int8 with both operands or with none
+        read = [name in dequantised | weights for name in node.input[:2]]
+        assert all(read) or not any(read)

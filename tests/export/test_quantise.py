@@ -97,7 +97,9 @@ def test_structure(traced, rest) -> None:
         assert list(source.input[1:]) == list(data.input[1:])
         scale, zero = (values[name] for name in data.input[1:])
         assert scale.shape == zero.shape == ()
-        assert scale == round_to(np.array(max(map(abs, ranges[before.input[0]])) / 127), rest)
+        exact = max(map(abs, ranges[before.input[0]])) / 127
+        assert exact <= scale <= exact * (1 + 2**-7)
+        assert scale == round_to(scale, Precision.BF16), "any float type holds it"
         assert zero.dtype == np.int8
         assert zero == 0
         codes, scales, zeros = (values[name] for name in weight.input)
@@ -117,6 +119,13 @@ def test_structure(traced, rest) -> None:
     assert takers == {"Conv"}
     assert int8_mac_share(quantised) == 1.0
     assert traced.graph.initializer[0].data_type == TensorProto.FLOAT, "the original is unchanged"
+
+
+def step(reach: np.ndarray | float) -> np.ndarray:
+    """What 127 codes that reach so far are apart: the next number of 8 bits, as bf16 has."""
+    exact = np.asarray(reach, np.float64) / 127
+    unit = 2.0 ** (np.floor(np.log2(exact)) - 7)
+    return (np.ceil(exact / unit) * unit).astype(np.float32)
 
 
 def fake(values: np.ndarray, scale: np.ndarray) -> np.ndarray:
@@ -147,10 +156,8 @@ def test_a_quantised_conv_is_a_fake_quantised_one(seed, edge, groups, saturate) 
     reach = 0.5 if saturate else 2.0
     x = rng.uniform(-2, 2, (2, 3, 7, 5)).astype(np.float32)
     run = graph_runner(quantise(model, {"x": (-0.1, reach)}))
-    scales = (np.abs(weight).max(axis=(1, 2, 3), keepdims=True) / 127).astype(np.float32)
-    expected = convolved(
-        fake(x, np.float32(reach / 127)), fake(weight, scales), np.linspace(-1, 1, 6), groups
-    )
+    scales = step(np.abs(weight).max(axis=(1, 2, 3), keepdims=True))
+    expected = convolved(fake(x, step(reach)), fake(weight, scales), np.linspace(-1, 1, 6), groups)
     assert np.allclose(run({"x": x})["y"], expected, rtol=1e-5, atol=1e-5)
 
 
@@ -161,8 +168,8 @@ def test_a_quantised_matmul_has_a_scale_per_column() -> None:
     model = graph([node], {"w": weight}, ("N", 5, 4))
     quantised = quantise(model, {"x": (-1, 1)})
     x = rng.uniform(-1, 1, (2, 5, 4)).astype(np.float32)
-    scales = np.abs(weight).max(axis=0, keepdims=True) / np.float32(127)
-    expected = fake(x, np.float32(1 / 127)) @ fake(weight, scales)
+    scales = step(np.abs(weight).max(axis=0, keepdims=True))
+    expected = fake(x, step(1.0)) @ fake(weight, scales)
     assert np.allclose(graph_runner(quantised)({"x": x})["y"], expected, rtol=1e-5, atol=1e-5)
     assert macs(model, 64, 64) == {"product": 5 * 4 * 3}
     assert int8_mac_share(quantised) == 1.0
@@ -364,3 +371,30 @@ def test_linear_layers_are_quantised_by_their_outputs() -> None:
         helper.make_tensor_value_info("turned", onnx.TensorProto.FLOAT, [6, 4])
     )
     assert quantisable_nodes(shared) == ()  # somebody else reads the turned weight
+
+
+@pytest.mark.parametrize("mode", ["CRD", "DCR"])
+def test_a_pixel_shuffle_between_two_layers_moves_int8(mode) -> None:
+    rng = np.random.default_rng(4)
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["a"], "first"),
+        helper.make_node("DepthToSpace", ["a"], ["b"], "shuffle", blocksize=2, mode=mode),
+        helper.make_node("Conv", ["b", "w2"], ["y"], "second"),
+    ]
+    weights = {"w1": rng.normal(size=(8, 3, 1, 1)), "w2": rng.normal(size=(3, 2, 1, 1))}
+    model = graph(nodes, weights)
+    x = rng.normal(size=(1, 3, 6, 7)).astype(np.float32)
+    ranges = {"x": (-3.0, 3.0), "b": (-9.0, 9.0)}
+    quantised = quantise(model, ranges)
+    made = by_output(quantised)
+    assert made[made["b"].input[0]].op_type == "QuantizeLinear"
+    assert made[made[made["b"].input[0]].input[0]].name == "first"
+    assert int8_mac_share(quantised) == 1
+    nodes[1].output[0] = "c"  # with another op between, Q/DQ stand before the layer
+    nodes.insert(2, helper.make_node("Identity", ["c"], ["b"], "between"))
+    plain = quantise(graph(nodes, weights), ranges)
+    assert by_output(plain)[by_output(plain)["c"].input[0]].name == "first"
+    got, expected = (graph_runner(m)({"x": x})["y"] for m in (quantised, plain))
+    assert np.array_equal(got, expected)
+    left = quantise(model, ranges, ["second"])
+    assert by_output(left)["b"].input[0] == "a"
