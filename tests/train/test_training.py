@@ -142,10 +142,10 @@ def test_resumed_run_equals_an_uninterrupted_one(sampler, tmp_path: Path, monkey
 
     original = loop._step
 
-    def dying(net, optimiser, samples, recipe, step):
+    def dying(net, optimiser, samples, recipe, step, objective):
         if step == 6:
             raise Killed
-        return original(net, optimiser, samples, recipe, step)
+        return original(net, optimiser, samples, recipe, step, objective)
 
     monkeypatch.setattr(loop, "_step", dying)
     with pytest.raises(Killed):
