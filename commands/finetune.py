@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from onnx import NodeProto, numpy_helper
 
 from ..calib.pictures import NamedPicture
-from ..errors import TrainingError
 from ..export.quantise import LEVELS, quantisable_weights
 from ..runtime.model_file import attach_spec
 from ..spec import ModelSpec
@@ -23,8 +22,6 @@ from ..validate.resize import modcrop, shrink
 from . import Say
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from ..train.loop import Pair, Recipe
     from ..train.quantised import FakeQuant
 
@@ -32,8 +29,6 @@ Bounds = Mapping[str, tuple[float, float]]
 
 # LR pixels of the middle of a tuning picture.
 _WINDOW = (64, 96)
-# Of [0, 1], between the graph and the network that was rebuilt from it.
-_SAME = 1e-3
 
 
 @dataclass(frozen=True)
@@ -86,7 +81,7 @@ def finetune(
         TrainingError: The network cannot be rebuilt from the graph, or training failed.
     """
     from ..train.data import PatchSampler, find_pictures
-    from ..train.distil import RECOVERY, fine_tune
+    from ..train.distil import RECOVERY, fine_tune, rebuild
     from ..train.quantised import quantise_network
 
     recipe = recipe or RECOVERY
@@ -95,7 +90,7 @@ def finetune(
         f"fine-tuning on {len(sampler.pairs)} pictures, {len(sampler.skipped)} left out,"
         f" {recipe.steps} steps of {recipe.batch} patches"
     )
-    student, teacher = _networks(source, prepared, spec)
+    student, teacher = rebuild(spec, _arrays(prepared), _arrays(source), _input_scales(prepared))
     grids = quantise_network(student, _layers(prepared, ranges, float_nodes))
     pairs = [_pair(picture, spec.scale) for picture in tuning]
     with tempfile.TemporaryDirectory() as folder:
@@ -103,29 +98,6 @@ def finetune(
         tuned = fine_tune(student, teacher, grids, sampler, recipe, kept, pairs, say)
     model, spec = _rewritten(prepared, tuned.tensors, spec)
     return FineTuned(model, {**ranges, **tuned.bounds}, spec, tuned.psnr)
-
-
-def _networks(
-    source: onnx.ModelProto, prepared: onnx.ModelProto, spec: ModelSpec
-) -> tuple[nn.Module, nn.Module]:
-    """Student and teacher, still equal, both in float."""
-    from ..models.weights.checkpoint import network_from_arrays
-    from ..train.depthwise import speed_up
-    from ..train.distil import distance
-    from ..train.quantised import scale_inputs
-
-    student, _ = network_from_arrays(spec, _arrays(prepared))
-    teacher, _ = network_from_arrays(spec, _arrays(source))
-    for network in (student, teacher):
-        speed_up(network)
-    scale_inputs(student, _input_scales(prepared))
-    apart = distance(student, teacher, spec.minimum_size + 16)
-    if not apart <= _SAME:
-        raise TrainingError(
-            f"the calibrated graph of {spec.variant} differs by {apart:.3g} from its network",
-            "fine-tuning follows equalisation into weights and into factors before layers only",
-        )
-    return student, teacher
 
 
 def _arrays(model: onnx.ModelProto) -> dict[str, np.ndarray]:

@@ -25,7 +25,7 @@ from srdeploy.export.trace import trace
 from srdeploy.models.weights.checkpoint import load_network
 from srdeploy.runtime.model_file import spec_of
 from srdeploy.runtime.targets.onnxruntime import graph_runner
-from srdeploy.train import depthwise, loop
+from srdeploy.train import distil, loop
 from srdeploy.train.loop import Recipe
 from srdeploy.train.quantised import (
     ActivationGrid,
@@ -136,7 +136,12 @@ def test_a_quantised_network_computes_as_its_graph(golden, photographs) -> None:
     losses = []
     for node in (nodes[0], nodes[len(nodes) // 2], nodes[-1]):
         others = set(nodes) - {node}
-        student, _ = command._networks(model, prepared, golden.spec)
+        student, _ = distil.rebuild(
+            golden.spec,
+            command._arrays(prepared),
+            command._arrays(model),
+            command._input_scales(prepared),
+        )
         layers = command._layers(prepared, ranges, others)
         assert len(layers) == 1, f"{node} is no module of its own"
         quantise_network(student, layers)
@@ -175,7 +180,7 @@ def folder(photographs, tmp_path_factory) -> Path:
 @pytest.fixture(autouse=True)
 def _light(monkeypatch) -> Iterator[None]:
     """Compiling the fast gradients, or waiting for threads, takes longer than these trainings."""
-    monkeypatch.setattr(depthwise, "speed_up", lambda network: 0)
+    monkeypatch.setattr(distil, "speed_up", lambda network: 0)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
