@@ -1,11 +1,11 @@
-"""The training loop: L1, Adam, EMA; warm-up, constant rate, linear decay; exact resume."""
+"""The training loop: Adam, EMA; warm-up, constant rate, linear decay; exact resume."""
 
 from __future__ import annotations
 
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import TrainingError
@@ -62,6 +62,22 @@ class Recipe:
 
 Pair = tuple[str, NDArray[np.uint8], NDArray[np.uint8]]
 
+Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Takes what the network made (N×3×sH×sW), LR and HR; gives the scalar to make small."""
+
+
+def against_truth(upscaled: Tensor, _: Tensor, high: Tensor) -> Tensor:
+    """Mean absolute difference from HR."""
+    return F.l1_loss(upscaled, high)
+
+
+@dataclass(frozen=True)
+class RateShare:
+    """Parameters that learn at a rate of their own: ``share`` times the recipe's."""
+
+    parameters: Sequence[nn.Parameter]
+    share: float
+
 
 def train(
     network: nn.Module,
@@ -70,6 +86,8 @@ def train(
     checkpoint: Path,
     validation: list[Pair],
     report: Callable[[str], None],
+    objective: Objective = against_truth,
+    apart: RateShare | None = None,
 ) -> dict[str, float]:
     """Train ``network`` and keep ``checkpoint`` up to date; goes on from it if it exists.
 
@@ -81,6 +99,8 @@ def train(
         checkpoint: File to write, replaced atomically.
         validation: Name, LR and HR of each validation picture, H×W×3 uint8.
         report: Takes a line of progress.
+        objective: What is made small.
+        apart: Those of the network's parameters that learn at another rate.
 
     Returns:
         Validation PSNR of the EMA weights by picture, and their ``mean``, in dB.
@@ -89,14 +109,14 @@ def train(
         TrainingError: The loss is no longer finite; the last checkpoint is kept.
     """
     average = copy.deepcopy(network).eval().requires_grad_(False)
-    optimiser = torch.optim.Adam(network.parameters(), lr=recipe.rate, betas=(0.9, 0.99))
+    optimiser = torch.optim.Adam(_groups(network, apart), lr=recipe.rate, betas=(0.9, 0.99))
     first = _resume(checkpoint, network, average, optimiser) if checkpoint.exists() else 0
     _channels_last(network.train())
     scores: dict[str, float] = {}
     losses: list[float] = []
     started = time.monotonic()
     for step in range(first, recipe.steps):
-        losses.append(_step(network, optimiser, sampler, recipe, step))
+        losses.append(_step(network, optimiser, sampler, recipe, step, objective))
         _average(average, network, min(recipe.ema, (step + 1) / (step + 10)))
         done = step + 1
         if done % recipe.validate_every == 0 or done == recipe.steps:
@@ -116,20 +136,31 @@ def train(
     return scores or evaluate(average, validation, sampler.scale)
 
 
+def _groups(network: nn.Module, apart: RateShare | None) -> list[dict[str, Any]]:
+    """The optimiser's groups of parameters, each with its ``share`` of the rate."""
+    others = {id(p) for p in apart.parameters} if apart else set()
+    groups = [{"params": [p for p in network.parameters() if id(p) not in others], "share": 1.0}]
+    if apart:
+        groups.append({"params": list(apart.parameters), "share": apart.share})
+    return groups
+
+
 def _step(
     network: nn.Module,
     optimiser: torch.optim.Optimizer,
     sampler: PatchSampler,
     recipe: Recipe,
     step: int,
+    objective: Objective,
 ) -> float:
     for group in optimiser.param_groups:
-        group["lr"] = recipe.rate_at(step)
+        # a checkpoint of before there were shares has none
+        group["lr"] = recipe.rate_at(step) * group.get("share", 1.0)
     low, high = sampler.batch(step, recipe.batch)
     low = low.contiguous(memory_format=torch.channels_last)
     with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bf16):
         upscaled = network(low)
-    loss = F.l1_loss(upscaled.float(), high)
+    loss = objective(upscaled.float(), low, high)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)

@@ -51,7 +51,9 @@ def test_cheap_backward_equals_pytorch(kernel, dilation, bias, size) -> None:
         x = torch.randn(size, generator=torch.Generator().manual_seed(1)).requires_grad_()
         y = net(x)
         y.backward(torch.randn(y.shape, generator=torch.Generator().manual_seed(2)))
-        grads.append([x.grad, *(p.grad for p in net.parameters())])
+        with torch.no_grad():
+            again = net(x)
+        grads.append([y.detach(), again, x.grad, *(p.grad for p in net.parameters())])
     for expected, got in zip(*grads, strict=True):
         assert (expected - got).abs().max() <= 1e-4 * expected.abs().max()
 
@@ -142,10 +144,10 @@ def test_resumed_run_equals_an_uninterrupted_one(sampler, tmp_path: Path, monkey
 
     original = loop._step
 
-    def dying(net, optimiser, samples, recipe, step):
+    def dying(net, optimiser, samples, recipe, step, objective):
         if step == 6:
             raise Killed
-        return original(net, optimiser, samples, recipe, step)
+        return original(net, optimiser, samples, recipe, step, objective)
 
     monkeypatch.setattr(loop, "_step", dying)
     with pytest.raises(Killed):
