@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ..export.quantise import activations, quantisable_nodes
 from .calibration_set import CalibrationSet
 from .channels import ChannelStatistics, channel_statistics, convolved_tensors
-from .equalise import Equalisation, equalise
+from .equalise import Equalisation, equalise, own_input
 from .journal import Journal, digest_model
 from .observers import Observer
 from .quantiser import Quantiser
@@ -30,6 +30,9 @@ from .rounding import round_weights
 from .sensitivity import NARROWER, WORTH_A_TRY, NodeDrift, rank_nodes
 from .suffix import Prefix
 from .tuning import Tuning
+
+WORTH_FACTORS = 5e-3
+"""Gain in dB of the whole graph from which factors of their own are worth their passes."""
 
 OWN_FACTOR = "equalised by a factor of its own"
 EQUALISED = "equalised into its neighbours"
@@ -200,20 +203,30 @@ class _Work:
         return Quantiser(prepared, kept, means, codes or {})
 
     def worth_own_factors(self) -> dict[str, float]:
-        """Layers that gain by a factor right before them, to their loss without it, dB."""
+        """Layers that get a factor right before them, to their loss without it, dB.
+
+        None, those that gain alone, or all: many small gains are seen together only, so the
+        whole graph decides, and more factors must bring more.
+        """
         without = self.quantiser(*self.equalised(()))
         prefix = Prefix(without.model, self.tuning.inputs)
-        plain = self.ranked(without, self._candidates, prefix)
-        losing = {found.node: found.drift for found in plain if found.drift < -WORTH_A_TRY}
-        ordered = [node for node in self._candidates if node in losing]
-        prepared, done = self.equalised(ordered)
-        able = [node for node in ordered if node in done.factors]
-        repaired = self.ranked(self.quantiser(prepared, done), able, prefix)
-        return {
-            found.node: losing[found.node]
-            for found in repaired
-            if found.drift > losing[found.node] + max(WORTH_A_TRY, -losing[found.node] / 5)
-        }
+        plain = {n.node: n.drift for n in self.ranked(without, self._candidates, prefix)}
+        every = self.quantiser(*self.equalised(self._candidates))
+        made = {own_input(node): node for node in plain}
+        able = [made[name] for name in activations(every.model) if name in made]
+        losing = [node for node in able if plain[node] < -WORTH_A_TRY]
+        alone = [
+            found.node
+            for found in self.ranked(every, losing, prefix)
+            if found.drift > plain[found.node] + max(WORTH_A_TRY, -plain[found.node] / 5)
+        ]
+        chosen: list[str] = []
+        lost = self.drift(without)
+        for choice in (alone, able):
+            drift = self.drift(self.quantiser(*self.equalised(choice)))
+            if drift > lost + WORTH_FACTORS:
+                chosen, lost = choice, drift
+        return {node: plain[node] for node in chosen}
 
     def ranked(
         self,
