@@ -353,6 +353,13 @@ def export_command(output: Output, path: Path | None, **options: Any) -> None:
     help="Least share of the Conv and MatMul MACs that int8 keeps in int8.",
 )
 @click.option(
+    "--finetune",
+    multiple=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder of pictures: train the int8 network on them, at least 98 % in int8; repeatable.",
+)
+@click.option(
     "--shapes",
     callback=_read_by(shapes),
     metavar="MIN,OPT,MAX",
@@ -388,6 +395,8 @@ def build_engine_command(
             )
         output.say(f"building from {source}, the newest export in this directory")
     chosen = Precision(precision) if precision else None
+    if options["finetune"] and chosen is not Precision.INT8:
+        raise click.UsageError("--finetune recovers what int8 loses: give --int8 too")
     wanted = BuildOptions(precision=chosen, **options)
     with _bar(output) as update:
         result = build_engine(

@@ -106,6 +106,7 @@ class BuildConfig:
         islands: Nodes of an fp16 graph that are computed in float32, as a tensor of theirs
             passed half of fp16's range on calibration pictures; without those that the
             ``ModelSpec`` names.
+        recovery_sha256: Digest of the graph after fine-tuning for int8, where there was any.
     """
 
     onnx_sha256: str
@@ -119,6 +120,7 @@ class BuildConfig:
     capabilities: tuple[str, ...] = ()
     plugins: tuple[str, ...] = ()
     islands: tuple[str, ...] = ()
+    recovery_sha256: str = ""
 
     def digest(self) -> str:
         """SHA-256 over all fields, so that no option can be forgotten."""
@@ -159,7 +161,8 @@ class Manifest:
         drift: Measured drift, empty where the engine was not executed.
         notes: What was left out or should be known, one sentence each.
         created: Time of the build, ISO 8601, UTC.
-        calibration_pictures: Fingerprints of the pictures that an int8 engine was calibrated on
+        calibration_pictures: Fingerprints of the pictures that an int8 engine was calibrated or
+            fine-tuned on
             (:mod:`srdeploy.calib.fingerprint`).
         format: Version of this file's form.
     """

@@ -43,6 +43,7 @@ class BuildOptions:
         precision: None for the fastest float type of the target that is safe.
         calibration: Pictures, videos and folders for int8, and to check fp16's range on; empty
             for the bundled pictures.
+        finetune: Folders of pictures to train the int8 network on; empty for no training.
         strict: Whether a damaged file in such a folder is an error, instead of being skipped.
         max_drift: Largest loss in dB; None to measure without judging.
         shapes: Input sizes.
@@ -58,6 +59,7 @@ class BuildOptions:
     capabilities: tuple[str, ...] = ()
     min_int8: float = MIN_INT8
     strict: bool = False
+    finetune: Sequence[Path] = ()
 
 
 @dataclass(frozen=True)
@@ -137,10 +139,7 @@ def build_engine(
     best = _best(built, options.max_drift)
     _check_budget(best, options.max_drift)
     path = output or Path(best.manifest.engine_file)
-    seen = sorted(str(member.fingerprint) for member in calibration.used) if calibration else ()
-    manifest = dataclasses.replace(
-        best.manifest, engine_file=path.name, calibration_pictures=tuple(seen)
-    )
+    manifest = dataclasses.replace(best.manifest, engine_file=path.name)
     write_engine(path, best.content, manifest)
     write_build_page(
         page_path(path),
@@ -168,7 +167,15 @@ def _build(
             build_one(job, t, options.precision or t.rest_precision(), None, "", say)
             for t in targets
         ]
-    search = Int8Search(job, calibration, options.max_drift, options.min_int8, say, progress)
+    search = Int8Search(
+        job,
+        calibration,
+        options.max_drift,
+        options.min_int8,
+        options.finetune,
+        say,
+        progress,
+    )
     return [search.build(target) for target in targets]
 
 

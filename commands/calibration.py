@@ -39,8 +39,7 @@ def open_calibration_set(paths: Sequence[Path], strict: bool, say: Say) -> Calib
     if paths:
         source = load_pictures(paths, strict)
     made = make_calibration_set(source)
-    for split in ("tuning", "proof"):
-        _refuse_shared(made, split)
+    refuse_shared(made.fingerprints, "--calib")
     whose = "of your" if paths else "bundled"
     say(f"calibrating on {len(made.members)} {whose} pictures …")
     _say_left(made, say)
@@ -61,15 +60,24 @@ def _say_left(made: CalibrationSet, say: Say) -> None:
             say(f"{len(lines)} {kind}: {_listed(lines, '; ')}")
 
 
-def _refuse_shared(made: CalibrationSet, split: str) -> None:
-    shared = find_shared(made.fingerprints, ((p.name, p.pixels) for p in bundled(split)))
-    if shared:
-        pairs = [f"{theirs} is {ours}" for ours, theirs in shared]
-        raise DatasetError(
-            f"the calibration set shares pictures with the bundled {split} pictures:"
-            f" {_listed(pairs)}",
-            "take them out of --calib: the layers are chosen, or the drift is proven, on them",
-        )
+def refuse_shared(known: Mapping[str, Fingerprint], option: str) -> None:
+    """Refuse what shares a picture with those that choose layers or prove the drift.
+
+    Args:
+        known: Of the pictures, by name.
+        option: What gave them.
+
+    Raises:
+        DatasetError: They do.
+    """
+    for split in ("tuning", "proof"):
+        shared = find_shared(known, ((p.name, p.pixels) for p in bundled(split)))
+        if shared:
+            pairs = [f"{theirs} is {ours}" for ours, theirs in shared]
+            raise DatasetError(
+                f"{option} shares pictures with the bundled {split} pictures: {_listed(pairs)}",
+                "take them out: the layers are chosen, or the drift is proven, on them",
+            )
 
 
 def refuse_calibrated(manifest: Manifest, datasets: Sequence[Dataset]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import tempfile
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -14,12 +16,19 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, numpy_helper
 
-from ..calib.pictures import NamedPicture
+from ..calib.fingerprint import Fingerprint, fingerprint
+from ..calib.int8 import Int8Calibration, Int8Result
+from ..calib.journal import digest_model
+from ..calib.pictures import NamedPicture, load_pictures
+from ..calib.quantiser import Quantiser
 from ..export.quantise import LEVELS, quantisable_weights
+from ..models import architecture
 from ..runtime.model_file import attach_spec
 from ..spec import ModelSpec
 from ..validate.resize import modcrop, shrink
 from . import Say
+from .calibration import bundled, refuse_shared
+from .one_engine import Source
 
 if TYPE_CHECKING:
     from ..train.loop import Pair, Recipe
@@ -48,6 +57,85 @@ class FineTuned:
     ranges: dict[str, tuple[float, float]]
     spec: ModelSpec
     psnr: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """A fine-tuned network as a search result.
+
+    Attributes:
+        int8: Its graph and report; the layers' sensitivities are those before the training.
+        sha256: Digest of the trained float graph.
+    """
+
+    int8: Int8Result
+    sha256: str
+
+
+def trained_on(folders: Sequence[Path], spec: ModelSpec) -> dict[str, Fingerprint]:
+    """The pictures to fine-tune on, by name.
+
+    Raises:
+        SrDeployError: torch is not installed.
+        DatasetError: There is no picture, or they share one with the tuning or proof pictures.
+    """
+    architecture(spec.architecture)  # says what is missing where there is no torch
+    from ..train.data import find_pictures
+
+    pictures = load_pictures(find_pictures(folders)).read()
+    found = {picture.name: fingerprint(picture.pixels) for picture in pictures}
+    refuse_shared(found, "--finetune")
+    return found
+
+
+def recover(
+    source: Source,
+    calibrated: Int8Calibration,
+    found: Int8Result,
+    folders: Sequence[Path],
+    kept: Path,
+    say: Say,
+) -> Recovered:
+    """Fine-tune what a search left in int8.
+
+    Args:
+        source: The exported network.
+        calibrated: Its calibration.
+        found: Which layers stay in float.
+        folders: Training pictures, used as HR.
+        kept: Beside this file the training is kept up to date, and goes on from there.
+        say: Takes lines of progress.
+
+    Raises:
+        SrDeployError: As :func:`finetune`.
+    """
+    quantiser = calibrated.repaired.quantiser
+    names = sorted(str(path.resolve()) for path in folders)
+    run = hashlib.sha256(
+        "\n".join([quantiser.digest(), *found.float_nodes, *names]).encode()
+    ).hexdigest()
+    tuned = finetune(
+        source.model,
+        quantiser.model,
+        quantiser.ranges,
+        found.float_nodes,
+        source.spec,
+        folders,
+        bundled("tuning"),
+        say,
+        checkpoint=kept.with_suffix(f".{run[:16]}.pth"),
+    )
+    trained = Quantiser(tuned.model, tuned.ranges, {}, {})
+    tuning, reference = calibrated.tuning, calibrated.repaired.reference
+    drift = tuning.psnr_of(trained.graph(found.float_nodes)) - reference
+    report = found.report
+    chosen = report.trials[report.chosen]
+    after = dataclasses.replace(chosen, label=f"{chosen.label}, fine-tuned", drift=drift)
+    trials = (*report.trials[: report.chosen + 1], after, *report.trials[report.chosen + 1 :])
+    report = dataclasses.replace(report, trials=trials, chosen=report.chosen + 1)
+    repaired = dataclasses.replace(calibrated.repaired, quantiser=trained)
+    int8 = dataclasses.replace(found, repaired=repaired, report=report)
+    return Recovered(int8, digest_model(tuned.model))
 
 
 def finetune(

@@ -21,11 +21,16 @@ from ..spec import Precision
 from ..validate.drift import measure, worst_drift
 from . import Say
 from .calibration import bundled
+from .finetune import Recovered, recover, trained_on
 from .one_engine import Built, Source, build_one, open_choice
 
 # How often a search that met the budget on the tuning windows, but not on the whole proof
 # pictures, goes on with half of the budget.
 ATTEMPTS = 3
+
+
+RECOVERED_INT8 = 0.98
+"""Least share of MACs in int8 where training recovers what it loses."""
 
 
 class Int8Search:
@@ -36,11 +41,12 @@ class Int8Search:
         calibration: What activations are observed on.
         max_drift: Budget in dB that the proof is held against; None for none.
         min_int8: Least share of the Conv and MatMul MACs in int8.
+        folders: Pictures to fine-tune the int8 network on; empty for no training.
         say: Takes lines for the user.
         progress: Told each step's parts.
 
     Raises:
-        SrDeployError: The graph cannot be quantised.
+        SrDeployError: The graph cannot be quantised, or a folder to train on is refused.
     """
 
     def __init__(
@@ -49,12 +55,16 @@ class Int8Search:
         calibration: CalibrationSet,
         max_drift: float | None,
         min_int8: float,
+        folders: Sequence[Path],
         say: Say,
         progress: Progress | None,
     ) -> None:
         self.source, self.calibration = source, calibration
         self.max_drift, self.min_int8 = max_drift, min_int8
         self.say, self.progress = say, progress
+        self.training = trained_on(folders, source.spec) if folders else {}
+        self._folders = folders
+        self._recovered: Recovered | None = None
         journal = Journal(_journal_path(source))
         self.calibrated: Int8Calibration = calibrate_int8(
             source.model,
@@ -73,8 +83,15 @@ class Int8Search:
         Raises:
             SrDeployError: The graph or an option is refused.
         """
+        built = self._recovered_engine(target) if self._folders else self._searched(target)
+        seen = {str(member.fingerprint) for member in self.calibration.used}
+        seen |= {str(found) for found in self.training.values()}
+        manifest = dataclasses.replace(built.manifest, calibration_pictures=tuple(sorted(seen)))
+        return dataclasses.replace(built, manifest=manifest)
+
+    def _searched(self, target: Target) -> Built:
         costs = self._costs(target)
-        budget = MAX_DRIFT if self.max_drift is None else self.max_drift
+        budget = self._budget
         best: Built | None = None
         tried: set[tuple[str, ...]] = set()
         for _ in range(ATTEMPTS):
@@ -95,6 +112,32 @@ class Int8Search:
         assert best is not None  # the first attempt built one
         self._tell(best)
         return self._compared(target, best)
+
+    def _recovered_engine(self, target: Target) -> Built:
+        """The engine of the fine-tuned network, which is trained once for all targets."""
+        if self._recovered is None:
+            share = max(self.min_int8, RECOVERED_INT8)
+            found = self.calibrated.search(self._budget, share, progress=self.progress)
+            path = _journal_path(self.source)
+            self._recovered = recover(
+                self.source, self.calibrated, found, self._folders, path, self.say
+            )
+        recovered = self._recovered
+        sha256 = self.calibration.sha256
+        built = build_one(
+            self.source, target, Precision.INT8, recovered.int8, sha256, self.say, recovered.sha256
+        )
+        self._tell(built)
+        note = (
+            f"the weights were fine-tuned for int8 on {len(self.training)} pictures; drift is"
+            " measured against the original network"
+        )
+        manifest = dataclasses.replace(built.manifest, notes=(*built.manifest.notes, note))
+        return dataclasses.replace(built, manifest=manifest)
+
+    @property
+    def _budget(self) -> float:
+        return MAX_DRIFT if self.max_drift is None else self.max_drift
 
     def _tell(self, built: Built) -> None:
         """Show the layers that matter and what was tried."""
@@ -128,9 +171,7 @@ class Int8Search:
     def _search(self, target: Target, costs: Costs | None, budget: float) -> Int8Result:
         rest = target.rest_precision()
         found = self.calibrated.search(budget, self.min_int8, costs, rest, self.progress)
-        report = dataclasses.replace(
-            found.report, max_drift=MAX_DRIFT if self.max_drift is None else self.max_drift
-        )
+        report = dataclasses.replace(found.report, max_drift=self._budget)
         if costs is not None:
             report = dataclasses.replace(report, trials=self._timed(target, report.trials))
         return dataclasses.replace(found, report=report)

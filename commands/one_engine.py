@@ -79,6 +79,7 @@ def build_one(
     int8: Int8Result | None,
     calibration_sha256: str,
     say: Say,
+    recovery_sha256: str = "",
 ) -> Built:
     """Build for one target, then time it and measure its drift if it runs here.
 
@@ -89,6 +90,7 @@ def build_one(
         int8: The layers in int8, for that precision.
         calibration_sha256: Digest of what it was calibrated on.
         say: Takes lines for the user.
+        recovery_sha256: Digest of the fine-tuned graph, where there is one.
 
     Raises:
         SrDeployError: The graph or an option is refused.
@@ -110,6 +112,7 @@ def build_one(
         float_nodes=int8.float_nodes if int8 else (),
         capabilities=source.capabilities,
         islands=checked.islands,
+        recovery_sha256=recovery_sha256,
     )
     started = time.perf_counter()
     built = target.build(graph, config)
