@@ -11,10 +11,11 @@ import pytest
 import torch
 from PIL import Image
 from srdeploy import data
+from srdeploy.calib.calibration_set import make_calibration_set
 from srdeploy.calib.channels import channel_statistics, convolved_tensors
 from srdeploy.calib.equalise import equalise
 from srdeploy.calib.observers import MinMaxObserver
-from srdeploy.calib.pictures import NamedPicture, as_input, make_crops
+from srdeploy.calib.pictures import NamedPicture, as_input
 from srdeploy.calib.ranges import collect_ranges
 from srdeploy.commands import finetune as command
 from srdeploy.commands.finetune import finetune
@@ -107,7 +108,7 @@ def photographs() -> list[NamedPicture]:
 
 def calibrated(model: onnx.ModelProto, photographs: list[NamedPicture]):
     """The equalised graph and its ranges."""
-    crops = make_crops(photographs, (24, 40), 4)
+    crops = make_calibration_set(photographs, (24, 40), 4, 0).crops
     seen = channel_statistics(model, crops, convolved_tensors(model))
     prepared = onnx.ModelProto()
     prepared.CopyFrom(model)
@@ -131,7 +132,7 @@ def test_a_quantised_network_computes_as_its_graph(golden, photographs) -> None:
     run_passes(model)
     prepared, ranges = calibrated(model, photographs)
     nodes = quantisable_nodes(prepared)
-    x = as_input(make_crops(photographs, (24, 24), 1, seed=3))
+    x = as_input(make_calibration_set(photographs, (24, 24), 1, 0, seed=3).crops)
     exact = of_graph(model, x)
     losses = []
     for node in (nodes[0], nodes[len(nodes) // 2], nodes[-1]):
@@ -207,7 +208,7 @@ def test_training_brings_a_network_nearer_to_its_teacher(vapsr, folder, photogra
     assert done.spec.weights == "bundled vapsr-tiny-x4, fine-tuned for int8"
     assert spec_of(done.model, "tuned") == done.spec
     open_reference(done.model, done.spec)  # its digest is right
-    x = as_input(make_crops(photographs, (40, 40), 2, seed=5))
+    x = as_input(make_calibration_set(photographs, (40, 40), 2, 0, seed=5).crops)
     exact = of_graph(model, x)
     errors = [
         float(np.square(of_graph(quantise(graph, bounds, ["conv_first"]), x) - exact).mean())
