@@ -26,7 +26,7 @@ from ..runtime.session import Session
 from .ranges import Progress
 
 MEASURED_UNIT = "ms a frame"
-MODELLED_UNIT = "relative cost"
+MODELLED_UNIT = "% of the cost in 16 bits"
 
 COUNTED_AT = (64, 64)
 """Height and width for which MACs and bytes are counted; their shares hardly depend on it."""
@@ -62,12 +62,12 @@ class Costs:
 
 
 def modelled_costs(model: onnx.ModelProto) -> Costs:
-    """Costs of a graph by the roofline, in 16-bit MACs at a frame of :data:`COUNTED_AT`."""
+    """Costs of a graph's quantisable layers by the roofline; all of them in 16 bits are 100."""
     counts = macs(model, *COUNTED_AT)
     shapes = shapes_at(model, *COUNTED_AT)
     weights = quantisable_weights(model)
     saved: dict[str, float] = {}
-    total = 0.0
+    every = 0.0
     for node in model.graph.node:
         if node.name not in weights:
             continue
@@ -76,8 +76,9 @@ def modelled_costs(model: onnx.ModelProto) -> Costs:
         in_float = max(counts[node.name], (2 * moved + made) * MACS_PER_BYTE)
         in_int8 = max(counts[node.name] / 2, (moved + made) * MACS_PER_BYTE)
         saved[node.name] = in_float - in_int8
-        total += in_int8
-    return Costs(MODELLED_UNIT, total, saved)
+        every += in_float
+    percent = {name: 100 * gain / every for name, gain in saved.items()}
+    return Costs(MODELLED_UNIT, 100 - sum(percent.values()), percent)
 
 
 def kinds(model: onnx.ModelProto) -> list[tuple[str, ...]]:

@@ -65,7 +65,7 @@ class Int8Report:
         layers: All quantisable nodes, worst first.
         trials: Everything that was measured, in the order of cost, the float engine included.
         chosen: Index of the choice in ``trials``.
-        cost_unit: ``ms a frame`` where it was timed on this machine, else ``relative cost``.
+        cost_unit: ``ms a frame`` where it was timed on this machine, else of the model.
         baseline: Drift of plain int8, every layer rounded to the nearest, no repair, dB.
     """
 
