@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..export.quantise import quantisable_nodes
 from ..validate.datasets import Picture
+from .observers import ChannelObserver, MinMaxObserver, Observer
 from .ranges import Progress, watch
 
 
@@ -40,27 +41,35 @@ def channel_statistics(
     tensors: Sequence[str],
     progress: Progress | None = None,
     batch: int = 1,
+    observer: Callable[[], Observer] = MinMaxObserver,
 ) -> dict[str, ChannelStatistics]:
     """Run ``model`` on ``pictures`` and keep the maxima and means of the channels of ``tensors``.
 
     The maxima depend neither on the order of the pictures nor on ``batch``; the sums are
     float64, so that the means hardly depend on the order. Both are of :func:`~.ranges.watch`.
+    ``observer`` says what counts as the largest magnitude of a channel.
 
     Raises:
         DatasetError: There are no pictures.
         ExportError: The graph has no such tensor.
     """
-    maxima: dict[str, NDArray[np.float32]] = {}
+    channels = {name: ChannelObserver(observer) for name in tensors}
     sums: dict[str, NDArray[np.float64]] = {}
     sizes: dict[str, int] = {}
 
     def see(name: str, values: NDArray[np.float32]) -> None:
-        others = (0, *range(2, values.ndim))
-        largest = np.maximum(values.max(axis=others), -values.min(axis=others))
-        total = values.sum(axis=others, dtype=np.float64)
-        maxima[name] = np.maximum(maxima[name], largest) if name in maxima else largest
+        channels[name].observe(values)
+        total = values.sum(axis=(0, *range(2, values.ndim)), dtype=np.float64)
         sums[name] = sums[name] + total if name in sums else total
         sizes[name] = sizes.get(name, 0) + values.size // values.shape[1]
 
     watch(model, pictures, tensors, see, "measuring channels", progress, batch)
-    return {n: ChannelStatistics(maxima[n], sums[n] / sizes[n]) for n in tensors}
+    return {
+        name: ChannelStatistics(_maxima(channels[name]), sums[name] / sizes[name])
+        for name in tensors
+    }
+
+
+def _maxima(channels: ChannelObserver) -> NDArray[np.float32]:
+    largest: NDArray[np.float32] = np.abs(channels.channel_bounds()).max(axis=1).astype(np.float32)
+    return largest

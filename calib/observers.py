@@ -9,6 +9,7 @@ A further observer is a class with the two methods of :class:`Observer`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -54,6 +55,46 @@ class MinMaxObserver:
         """(−a, a) with a the largest magnitude."""
         _check_seen(self._largest >= 0)
         return -self._largest, self._largest
+
+
+class ChannelObserver:
+    """An observer for each channel, which is axis 1.
+
+    Args:
+        make: Makes the observer of one channel; one with a histogram keeps 256 KiB a channel.
+    """
+
+    def __init__(self, make: Callable[[], Observer]) -> None:
+        self._make = make
+        self._channels: list[Observer] = []
+
+    def __repr__(self) -> str:
+        return f"{self._make()!r} by channel"
+
+    def observe(self, values: NDArray[np.float32]) -> None:
+        """Take in a batch N×C×…; C is the same in all.
+
+        Raises:
+            DatasetError: A value is not finite.
+        """
+        rows = np.moveaxis(values, 1, 0)
+        self._channels = self._channels or [self._make() for _ in rows]
+        for channel, row in zip(self._channels, rows, strict=True):
+            channel.observe(row)
+
+    def channel_bounds(self) -> NDArray[np.float64]:
+        """The range (low, high) of each channel, C×2.
+
+        Raises:
+            DatasetError: Nothing was observed.
+        """
+        _check_seen(bool(self._channels))
+        return np.array([channel.bounds() for channel in self._channels])
+
+    def bounds(self) -> tuple[float, float]:
+        """The range that holds those of all channels."""
+        each = self.channel_bounds()
+        return float(each[:, 0].min()), float(each[:, 1].max())
 
 
 class HistogramObserver(ABC):
