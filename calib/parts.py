@@ -8,7 +8,7 @@ watched in it and what later parts read; every node runs once.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -130,20 +130,25 @@ def run_parts(
     Runtime's convolutions add in another order.
     """
     held = [dict(values) for values in inputs]
+    if len(held) == 1:  # in this thread: an interruption ends it at once
+        for part in parts:
+            part.prepare(held[0])
+            _run_part(part, held, map, see)
+        return
     with ThreadPoolExecutor(len(held)) as pool:
         for part in parts:
             part.prepare(held[0])
-            _run_part(part, held, pool, see)
+            _run_part(part, held, pool.map, see)
 
 
 def _run_part(
     part: Part,
     held: Sequence[Values],
-    pool: ThreadPoolExecutor,
+    run_all: Callable[[Callable[[Values], Values], Sequence[Values]], Iterable[Values]],
     see: Callable[[str, NDArray[np.float32]], None],
 ) -> None:
     """Run one part on each picture; what only it made is gone when this returns."""
-    for values, made in zip(held, list(pool.map(part.run, held)), strict=True):
+    for values, made in zip(held, list(run_all(part.run, held)), strict=True):
         for name in part.watched:
             see(name, made[name])
         values |= {name: made[name] for name in part.passed_on}

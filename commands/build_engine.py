@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import onnx
+
 from .. import data
 from ..calib.build_page import to_json, write_build_page
 from ..calib.calibration_set import CalibrationSet
@@ -116,6 +118,7 @@ def build_engine(
             written either.
     """
     model, spec = read_model(source)
+    _refuse_static(model, source)
     targets = _targets(options, say)
     proof = Dataset(
         "bundled proof",
@@ -151,6 +154,18 @@ def build_engine(
         options.max_drift,
     )
     return BuildResult(path, page_path(path), manifest, best.quality, calibration, best.int8)
+
+
+def _refuse_static(model: onnx.ModelProto, source: Path) -> None:
+    """Refuse a graph of one frame size: its drift could not be measured on pictures."""
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    height, width = dims[2].dim_value, dims[3].dim_value
+    if height or width:
+        raise BuildError(
+            f"{source} takes frames of {width}×{height} only; build-engine measures pictures of"
+            " any size",
+            "export it without --static; --shapes narrows what the engine takes",
+        )
 
 
 def _build(

@@ -65,7 +65,8 @@ class Recovered:
 
     Attributes:
         int8: Its graph and report; the layers' sensitivities are those before the training.
-        sha256: Digest of the trained float graph.
+        sha256: Digest of the trained float graph; empty where training gained nothing and the
+            search's own graph is the result.
     """
 
     int8: Int8Result
@@ -109,10 +110,12 @@ def recover(
     Raises:
         SrDeployError: As :func:`finetune`.
     """
+    from ..train.distil import RECOVERY
+
     quantiser = calibrated.repaired.quantiser
     names = sorted(str(path.resolve()) for path in folders)
     run = hashlib.sha256(
-        "\n".join([quantiser.digest(), *found.float_nodes, *names]).encode()
+        "\n".join([repr(RECOVERY), quantiser.digest(), *found.float_nodes, *names]).encode()
     ).hexdigest()
     tuned = finetune(
         source.model,
@@ -124,18 +127,46 @@ def recover(
         bundled("tuning"),
         say,
         checkpoint=kept.with_suffix(f".{run[:16]}.pth"),
+        start=_repaired_tensors(quantiser, found.float_nodes),
     )
     trained = Quantiser(tuned.model, tuned.ranges, {}, {})
     tuning, reference = calibrated.tuning, calibrated.repaired.reference
     drift = tuning.psnr_of(trained.graph(found.float_nodes)) - reference
     report = found.report
     chosen = report.trials[report.chosen]
+    if drift <= chosen.drift:
+        say(f"training gives {drift:+.3f} dB, no better than {chosen.drift:+.3f} without: left out")
+        return Recovered(found, "")
     after = dataclasses.replace(chosen, label=f"{chosen.label}, fine-tuned", drift=drift)
     trials = (*report.trials[: report.chosen + 1], after, *report.trials[report.chosen + 1 :])
     report = dataclasses.replace(report, trials=trials, chosen=report.chosen + 1)
     repaired = dataclasses.replace(calibrated.repaired, quantiser=trained)
     int8 = dataclasses.replace(found, repaired=repaired, report=report)
     return Recovered(int8, digest_model(tuned.model))
+
+
+def _repaired_tensors(
+    quantiser: Quantiser, float_nodes: Collection[str]
+) -> dict[str, NDArray[np.float32]]:
+    """Weights as they come out of their codes, and corrected biases, by their own names.
+
+    Rounded to the nearest they are the same codes again, so training starts from what the
+    repairs reached.
+    """
+    arrays = _arrays(quantiser.graph(float_nodes))
+    weights = quantisable_weights(quantiser.model)
+    found: dict[str, NDArray[np.float32]] = {}
+    for node in quantiser.model.graph.node:
+        weight = weights.get(node.name)
+        if weight is None or node.name in float_nodes:
+            continue
+        pair = f"{weight.name}/int8_axis{weight.axis}"
+        codes, scales = arrays[f"{pair}/codes"], arrays[f"{pair}/scales"]
+        others = [axis for axis in range(codes.ndim) if axis != weight.axis]
+        found[weight.name] = codes * np.expand_dims(scales, others)
+        if len(node.input) > 2 and (bias := arrays.get(f"{node.name}/int8_bias")) is not None:
+            found[node.input[2]] = bias
+    return found
 
 
 def finetune(
@@ -149,6 +180,7 @@ def finetune(
     say: Say,
     recipe: Recipe | None = None,
     checkpoint: Path | None = None,
+    start: Mapping[str, NDArray[np.floating]] | None = None,
 ) -> FineTuned:
     """Train the network of a calibrated graph so that its int8 form comes near the original.
 
@@ -163,13 +195,14 @@ def finetune(
         say: Takes lines of progress.
         recipe: Of the training; None for ``train.distil.RECOVERY``.
         checkpoint: Kept up to date, and where to go on from; None for one that is thrown away.
+        start: Tensor of the checkpoint to what training starts from; others as in ``prepared``.
 
     Raises:
         DatasetError: A folder is missing or holds no usable picture.
         TrainingError: The network cannot be rebuilt from the graph, or training failed.
     """
     from ..train.data import PatchSampler, find_pictures
-    from ..train.distil import RECOVERY, fine_tune, rebuild
+    from ..train.distil import RECOVERY, fine_tune, rebuild, start_from
     from ..train.quantised import quantise_network
 
     recipe = recipe or RECOVERY
@@ -179,6 +212,7 @@ def finetune(
         f" {recipe.steps} steps of {recipe.batch} patches"
     )
     student, teacher = rebuild(spec, _arrays(prepared), _arrays(source), _input_scales(prepared))
+    start_from(student, start or {})
     grids = quantise_network(student, _layers(prepared, ranges, float_nodes))
     pairs = [_pair(picture, spec.scale) for picture in tuning]
     with tempfile.TemporaryDirectory() as folder:

@@ -128,6 +128,8 @@ class Int8Search:
             self.source, target, Precision.INT8, recovered.int8, sha256, self.say, recovered.sha256
         )
         self._tell(built)
+        if not recovered.sha256:
+            return built
         note = (
             f"the weights were fine-tuned for int8 on {len(self.training)} pictures; drift is"
             " measured against the original network"

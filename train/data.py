@@ -24,11 +24,11 @@ def find_pictures(folders: Iterable[Path]) -> list[Path]:
     found: list[Path] = []
     for folder in folders:
         if not folder.is_dir():
-            raise DatasetError(f"{folder} is not a folder", "--data takes folders of pictures")
+            raise DatasetError(f"{folder} is not a folder", "give folders of pictures to train on")
         found += sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
     if not found:
         raise DatasetError(
-            "no pictures found", f"--data takes folders holding {', '.join(SUFFIXES)} files"
+            "no pictures to train on found", f"give folders that hold {', '.join(SUFFIXES)} files"
         )
     return found
 

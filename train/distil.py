@@ -108,6 +108,14 @@ def rebuild(
 
 
 @torch.no_grad()
+def start_from(student: nn.Module, tensors: Mapping[str, NDArray[np.floating]]) -> None:
+    """Give a student other weights, by their names in the checkpoint; others stay."""
+    for name, tensor in plain_state(dict(student.named_parameters())).items():
+        if name in tensors:
+            tensor.copy_(torch.from_numpy(tensors[name].copy()).reshape(tensor.shape))
+
+
+@torch.no_grad()
 def _distance(one: nn.Module, other: nn.Module, size: int) -> float:
     """Largest absolute difference of two networks on a picture of noise, ``size`` pixels high."""
     generator = torch.Generator().manual_seed(0)
