@@ -159,6 +159,7 @@ def test_key_holds_every_option() -> None:
         "capabilities": ("8.6",),
         "plugins": ("srdeploy::oca 1",),
         "islands": ("n",),
+        "recovery_sha256": "3",
     }
     assert set(other) == {f.name for f in dataclasses.fields(BuildConfig)}
     digests = {dataclasses.replace(base, **{k: v}).digest() for k, v in other.items()}
