@@ -353,6 +353,13 @@ def export_command(output: Output, path: Path | None, **options: Any) -> None:
     help="Least share of the Conv and MatMul MACs that int8 keeps in int8.",
 )
 @click.option(
+    "--observer",
+    type=click.Choice(["percentile", "minmax", "mse", "entropy"]),
+    default="percentile",
+    show_default=True,
+    help="What chooses the ranges of int8 activations.",
+)
+@click.option(
     "--finetune",
     multiple=True,
     metavar="DIR",

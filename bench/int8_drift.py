@@ -1,7 +1,7 @@
 """Drift of int8 graphs on test sets, and how long the search for them takes.
 
 The graph is executed as written in ONNX Runtime, so the figures hold for the graph, not for the
-int8 kernels of this machine. ``--out`` keeps a build page's charts.
+int8 kernels of this machine.
 
 python -m srdeploy.bench.int8_drift --weights VapSR-S.pth --calib PICTURES --tuning PICTURES
     --data Set5 --data Set14 --min-int8 0.8 --min-int8 0.9

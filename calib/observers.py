@@ -239,3 +239,17 @@ def _magnitude(values: NDArray[np.float32]) -> float:
 def _check_seen(seen: bool) -> None:
     if not seen:
         raise DatasetError("nothing was observed", "the calibration set is empty")
+
+
+# Measured with VapSR-S on pictures outside calibration, tuning and test sets, mean PSNR-Y:
+# all layers int8 / the worst 10 in float: 99.9 −0.94 / −0.060, 99.99 −0.25 / −0.025,
+# 99.999 −0.22 / −0.020, minmax −0.28 / −0.031 dB.
+PERCENTILE = 99.999
+
+OBSERVERS: dict[str, Callable[[], Observer]] = {
+    "percentile": lambda: PercentileObserver(PERCENTILE),
+    "minmax": MinMaxObserver,
+    "mse": MseObserver,
+    "entropy": EntropyObserver,
+}
+"""What ``build-engine --observer`` takes."""

@@ -41,9 +41,9 @@ class Trial:
     """A choice of layers, and what it was measured to be.
 
     Attributes:
-        label: What it is, for a chart: ``all int8``, ``6 layers in bf16``.
+        label: What it is, for a chart: ``all layers in int8``, ``6 layers in float``.
         float_nodes: Layers left in float.
-        drift: Change of the mean PSNR-Y on the tuning windows, dB.
+        drift: Change of the mean PSNR-Y on the tuning windows, what is not int8 in fp32, dB.
         int8_share: Of the Conv and MatMul MACs.
         cost: In the unit of :attr:`Int8Report.cost_unit`.
     """

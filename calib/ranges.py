@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -33,27 +32,6 @@ class Ranges:
     """
 
     bounds: dict[str, tuple[float, float]]
-
-    def to_json(self) -> str:
-        """Write as JSON, tensors in alphabetical order."""
-        return json.dumps({"ranges": self.bounds}, indent=1, sort_keys=True)
-
-    @staticmethod
-    def from_json(text: str) -> Ranges:
-        """Read what :meth:`to_json` wrote.
-
-        Raises:
-            DatasetError: The text is something else.
-        """
-        try:
-            read = json.loads(text)["ranges"]
-            bounds = {str(name): (float(low), float(high)) for name, (low, high) in read.items()}
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
-            raise DatasetError(f"these are no ranges: {exc}", "calibrate again") from exc
-        for name, (low, high) in bounds.items():
-            if not -np.inf < low <= high < np.inf:
-                raise DatasetError(f"the range of {name} is {low} to {high}", "calibrate again")
-        return Ranges(bounds)
 
 
 def collect_ranges(

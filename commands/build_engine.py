@@ -46,6 +46,7 @@ class BuildOptions:
         calibration: Pictures, videos and folders for int8, and to check fp16's range on; empty
             for the bundled pictures.
         finetune: Folders of pictures to train the int8 network on; empty for no training.
+        observer: What ranges of activations are observed with for int8.
         strict: Whether a damaged file in such a folder is an error, instead of being skipped.
         max_drift: Largest loss in dB; None to measure without judging.
         shapes: Input sizes.
@@ -62,6 +63,7 @@ class BuildOptions:
     min_int8: float = MIN_INT8
     strict: bool = False
     finetune: Sequence[Path] = ()
+    observer: str = "percentile"
 
 
 @dataclass(frozen=True)
@@ -188,6 +190,7 @@ def _build(
         options.max_drift,
         options.min_int8,
         options.finetune,
+        options.observer,
         say,
         progress,
     )

@@ -42,6 +42,7 @@ class Int8Search:
         max_drift: Budget in dB that the proof is held against; None for none.
         min_int8: Least share of the Conv and MatMul MACs in int8.
         folders: Pictures to fine-tune the int8 network on; empty for no training.
+        observer: Name of what ranges are observed with.
         say: Takes lines for the user.
         progress: Told each step's parts.
 
@@ -56,6 +57,7 @@ class Int8Search:
         max_drift: float | None,
         min_int8: float,
         folders: Sequence[Path],
+        observer: str,
         say: Say,
         progress: Progress | None,
     ) -> None:
@@ -71,8 +73,9 @@ class Int8Search:
             calibration,
             bundled("tuning"),
             source.spec.scale,
-            journal=journal,
-            progress=progress,
+            observer,
+            journal,
+            progress,
         )
         if journal.recalled:
             say(f"{journal.recalled} measurements are from an earlier search of this network")

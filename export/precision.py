@@ -33,19 +33,12 @@ _TYPES: dict[Precision, tuple[int, np.dtype[np.generic]]] = {
 _UNTOUCHED = frozenset({"Cast", "CastLike"})
 
 
-def round_to(values: np.ndarray, precision: Precision) -> np.ndarray:
-    """Nearest values that ``precision`` holds, as float32; fp32 returns them as they are."""
-    if precision not in _TYPES:
-        return values.astype(np.float32)
-    return values.astype(_TYPES[precision][1]).astype(np.float32)
-
-
 def lower(model: onnx.ModelProto, precision: Precision) -> onnx.ModelProto:
     """Return the graph with its float32 part computed in fp16 or bf16.
 
     Args:
         model: Float32 in and out; Q/DQ pairs keep their integers and get scales of the
-            lower type, which :func:`round_to` must have made exact before.
+            lower type, which ``quantise`` made exact before.
         precision: fp16 or bf16; fp32 returns the model itself.
 
     Raises:

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 from srdeploy import data
+from srdeploy.calib.observers import OBSERVERS
+from srdeploy.cli import main
 from srdeploy.commands.build_engine import BuildOptions, build_engine
 from srdeploy.data.demo_clip import make_demo_clip
 from srdeploy.errors import DriftExceeded
@@ -384,6 +386,11 @@ def test_without_torch(tmp_path: Path) -> None:
     manifest = json.loads(next(tmp_path.glob("vapsr*.json")).read_text())
     assert manifest["drift"][0]["reference_runtime"] == "onnxruntime"
     check_error(without_torch("export", "--model", "vapsr"), "torch is not installed")
+
+
+def test_observers_are_those_of_the_library() -> None:
+    option = next(p for p in main.commands["build-engine"].params if p.name == "observer")
+    assert set(option.type.choices) == set(OBSERVERS)
 
 
 def test_help_names_every_command() -> None:

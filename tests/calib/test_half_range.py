@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from srdeploy import data
 from srdeploy.calib.calibration_set import Origin, make_calibration_set
 from srdeploy.calib.half_range import HALF_RANGE, LargeTensor, large_tensors
-from srdeploy.calib.int8 import percentile_observer
+from srdeploy.calib.observers import OBSERVERS
 from srdeploy.calib.pictures import NamedPicture, as_input
 from srdeploy.calib.ranges import collect_ranges
 from srdeploy.errors import DatasetError, ExportError
@@ -135,7 +135,7 @@ def test_int8_around_islands_stays_int8() -> None:
     model.graph.node[-1].output[0] = "loud"
     model.graph.node.append(helper.make_node("Mul", ["loud", "less"], ["sr"], "shrink"))
     crops, _ = bundled_crops()
-    ranges = collect_ranges(model, crops, activations(model), percentile_observer).bounds
+    ranges = collect_ranges(model, crops, activations(model), OBSERVERS["percentile"]).bounds
     quantised = quantise(model, ranges, rest=Precision.FP16)
     expected = float_runner(quantised)(as_input(crops[:1]))
     with pytest.raises(ExportError, match="65504"):

@@ -8,9 +8,11 @@ import onnx
 import pytest
 import torch
 from srdeploy.calib.calibration_set import make_calibration_set
+from srdeploy.calib.channels import convolved_tensors
 from srdeploy.calib.cost import Costs
 from srdeploy.calib.int8 import calibrate_int8
 from srdeploy.calib.journal import Journal
+from srdeploy.calib.observers import OBSERVERS
 from srdeploy.calib.pictures import NamedPicture
 from srdeploy.calib.tuning import TuningPair, mean_psnr
 from srdeploy.errors import DatasetError, ExportError
@@ -61,7 +63,10 @@ def test_calibration_as_a_whole(calibrated, exported) -> None:
         quantisable_nodes(exported)
     ) - in_float
     assert sum(layer.mac_share for layer in report.layers) == pytest.approx(1)
-    assert {trial.label for trial in report.trials} >= {"fp32 throughout", "plain int8, no repair"}
+    assert {trial.label for trial in report.trials} >= {
+        "all layers in float",
+        "plain int8, no repair",
+    }
     lower(model, Precision.FP16)
 
 
@@ -93,6 +98,15 @@ def test_an_interrupted_calibration_goes_on(exported, calibration, photographs, 
     journal = Journal(path)
     calibrate_int8(exported, calibration, photographs, SCALE, journal=journal)
     assert journal.recalled >= kept
+
+
+@pytest.mark.parametrize("observer", sorted(OBSERVERS))
+def test_every_observer_calibrates(observer, exported, calibration, photographs) -> None:
+    made = calibrate_int8(exported, calibration, photographs, SCALE, observer)
+    assert set(made.repaired.quantiser.ranges) >= set(convolved_tensors(exported)) - {
+        node.input[0] for node in exported.graph.node if node.name in made.repaired.factors
+    }
+    assert int8_mac_share(made.search(100).graph(Precision.FP32)) == 1.0
 
 
 def test_costs_decide(calibrated, exported) -> None:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import onnx
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from srdeploy.calib.calibration_set import make_calibration_set
 from srdeploy.calib.observers import MinMaxObserver, PercentileObserver
 from srdeploy.calib.pictures import as_input
-from srdeploy.calib.ranges import Ranges, collect_ranges
+from srdeploy.calib.ranges import collect_ranges
 from srdeploy.errors import DatasetError, ExportError, ModelFileError
 from srdeploy.export.quantise import activations, quantisable_nodes
 from srdeploy.runtime.targets.onnxruntime import graph_runner
@@ -91,38 +87,3 @@ def test_a_network_that_overflows_is_refused(exported, crops) -> None:
 def test_a_graph_that_onnx_runtime_refuses_is_translated() -> None:
     with pytest.raises(ModelFileError, match="ONNX Runtime refuses"):
         graph_runner(onnx.ModelProto())
-
-
-finite = st.floats(allow_nan=False, allow_infinity=False)
-
-
-@given(st.dictionaries(st.text(), st.tuples(finite, finite).map(sorted).map(tuple)))
-def test_json_round_trip(bounds) -> None:
-    ranges = Ranges(bounds)
-    assert Ranges.from_json(ranges.to_json()) == ranges
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "[]",
-        "{}",
-        '{"ranges": 3}',
-        '{"ranges": {"a": [1]}}',
-        '{"ranges": {"a": ["x", 2]}}',
-        '{"ranges": {"a": [2, 1]}}',
-        '{"ranges": {"a": [0, NaN]}}',
-        '{"ranges": {"a": [0, Infinity]}}',
-        "[" * 100_000,
-    ],
-)
-def test_other_json_is_refused(text) -> None:
-    with pytest.raises(DatasetError):
-        Ranges.from_json(text)
-
-
-def test_json_is_plain() -> None:
-    text = Ranges({"b": (-1.0, 1.0), "a": (-2.0, 2.0)}).to_json()
-    assert json.loads(text) == {"ranges": {"a": [-2, 2], "b": [-1, 1]}}
-    assert text.index('"a"') < text.index('"b"')

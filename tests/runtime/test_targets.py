@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from srdeploy.calib.int8 import percentile_observer
+from srdeploy.calib.observers import OBSERVERS
 from srdeploy.calib.ranges import collect_ranges
 from srdeploy.errors import BuildError, EngineError, TargetUnavailable
 from srdeploy.export.pixels import with_pixels
@@ -43,7 +43,7 @@ def graph_of(model: onnx.ModelProto, config: BuildConfig, target: Target) -> byt
     if config.precision is Precision.INT8:
         written = target.written_rest(config.rest)
         crops = np.random.default_rng(0).integers(0, 256, (4, 24, 32, 3), dtype=np.uint8)
-        ranges = collect_ranges(model, crops, activations(model), percentile_observer)
+        ranges = collect_ranges(model, crops, activations(model), OBSERVERS["percentile"])
         model = quantise(model, ranges.bounds, [], written)
     return with_pixels(lower(model, written)).SerializeToString()
 
