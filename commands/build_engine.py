@@ -14,7 +14,7 @@ import onnx
 from .. import data
 from ..calib.build_page import to_json, write_build_page
 from ..calib.calibration_set import CalibrationSet
-from ..calib.int8 import MIN_INT8, Int8Result
+from ..calib.int8 import MAX_DRIFT, MIN_INT8, Int8Result
 from ..calib.ranges import Progress
 from ..errors import BuildError, DriftExceeded, TargetUnavailable
 from ..files import digest_file
@@ -141,7 +141,7 @@ def build_engine(
             options.capabilities,
         )
         built = _build(job, targets, calibration, options, say, progress)
-    best = _best(built, options.max_drift)
+    best = _best(built, _searched_for(options))
     _check_budget(best, options.max_drift)
     path = output or Path(best.manifest.engine_file)
     manifest = dataclasses.replace(best.manifest, engine_file=path.name)
@@ -195,6 +195,13 @@ def _build(
         progress,
     )
     return [search.build(target) for target in targets]
+
+
+def _searched_for(options: BuildOptions) -> float | None:
+    """The budget that engines are chosen by: for int8 there always is one."""
+    if options.max_drift is None and options.precision is Precision.INT8:
+        return MAX_DRIFT
+    return options.max_drift
 
 
 def _best(built: Sequence[Built], max_drift: float | None) -> Built:

@@ -39,7 +39,7 @@ class Int8Search:
     Args:
         source: What to build from.
         calibration: What activations are observed on.
-        max_drift: Budget in dB that the proof is held against; None for none.
+        max_drift: Budget in dB that the proof is held against; None for the default.
         min_int8: Least share of the Conv and MatMul MACs in int8.
         folders: Pictures to fine-tune the int8 network on; empty for no training.
         observer: Name of what ranges are observed with.
@@ -108,7 +108,7 @@ class Int8Search:
             lost = worst_drift(built.quality)
             if best is None or lost > worst_drift(best.quality):
                 best = built
-            if self.max_drift is None or not lost < -self.max_drift:
+            if not lost < -self._budget:
                 break
             self.say(f"on the whole proof pictures it loses {lost:+.3f} dB: searching on")
             budget /= 2
