@@ -48,43 +48,26 @@ class Prefix:
         nodes = self.model.graph.node
         tensor = next(n.input[0] for n in nodes if n.name == node)
         shuffles = {n.name for n in nodes if tensor in n.output and n.op_type == "DepthToSpace"}
-        found: set[str] = set()
-        for start in ({node}, {node} | shuffles):
-            part = self.suffix(self.model, start)
-            found |= {value.name for value in part.graph.input}
-        return found
+        both = (_cut(self.model, start)[1] for start in ({node}, {node} | shuffles))
+        return set().union(*both)
 
     def suffix(self, changed: onnx.ModelProto, start: Collection[str]) -> onnx.ModelProto:
         """The part of a changed copy of the graph that depends on the nodes ``start``.
 
         Its inputs are tensors of this graph, its output is the graph's.
         """
-        graph = changed.graph
-        constants = {tensor.name for tensor in graph.initializer}
-        reached: set[str] = set()
-        kept = []
-        for node in graph.node:
-            if node.name in start or reached & set(node.input):
-                reached |= set(node.output)
-                kept.append(node)
-        # what is computed from constants alone, as weights are, belongs to whoever reads it
-        fixed = _fixed(graph.node, constants)
-        wanted = {name for node in kept for name in node.input} - reached
-        own = [node for node in fixed if not reached & set(node.output)]
-        needed = _needed(own, wanted)
-        nodes = [n for n in graph.node if n.name in needed or reached & set(n.output)]
-        made = {name for node in nodes for name in node.output}
-        read = {name for node in nodes for name in node.input if name}
+        nodes, reads = _cut(changed, start)
         inputs = [
             helper.make_tensor_value_info(name, self.kinds.get(name, TensorProto.FLOAT), None)
-            for name in sorted(read - made - constants)
+            for name in sorted(reads)
         ]
+        used = {name for node in nodes for name in node.input}
         part = helper.make_graph(
             nodes,
             "suffix",
             inputs,
-            list(graph.output),
-            [tensor for tensor in graph.initializer if tensor.name in read],
+            list(changed.graph.output),
+            [tensor for tensor in changed.graph.initializer if tensor.name in used],
         )
         return helper.make_model(
             part,
@@ -141,6 +124,24 @@ class Prefix:
             return frames
         run = graph_runner(exposed)
         return [frame | run(frame) for frame in frames]
+
+
+def _cut(model: onnx.ModelProto, start: Collection[str]) -> tuple[list[onnx.NodeProto], set[str]]:
+    """The nodes from ``start`` on, and what they read that neither they nor constants give."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    reached: set[str] = set()
+    kept = []
+    for node in model.graph.node:
+        if node.name in start or reached & set(node.input):
+            reached |= set(node.output)
+            kept.append(node)
+    # what is computed from constants alone, as weights are, belongs to whoever reads it
+    fixed = [n for n in _fixed(model.graph.node, constants) if not reached & set(n.output)]
+    needed = _needed(fixed, {name for node in kept for name in node.input} - reached)
+    nodes = [n for n in model.graph.node if n.name in needed or reached & set(n.output)]
+    made = {name for node in nodes for name in node.output}
+    read = {name for node in nodes for name in node.input if name}
+    return nodes, read - made - constants
 
 
 def _fixed(nodes: Collection[onnx.NodeProto], constants: set[str]) -> list[onnx.NodeProto]:
