@@ -150,8 +150,8 @@ def _repaired_tensors(
 ) -> dict[str, NDArray[np.float32]]:
     """Weights as they come out of their codes, and corrected biases, by their own names.
 
-    Rounded to the nearest they are the same codes again, so training starts from what the
-    repairs reached.
+    Rounded to the nearest they are nearly the same codes again (a channel whose largest code
+    is below 127 gets a finer scale), so training starts near what the repairs reached.
     """
     arrays = _arrays(quantiser.graph(float_nodes))
     weights = quantisable_weights(quantiser.model)

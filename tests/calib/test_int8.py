@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -14,7 +15,9 @@ from srdeploy.calib.int8 import calibrate_int8
 from srdeploy.calib.journal import Journal
 from srdeploy.calib.observers import OBSERVERS
 from srdeploy.calib.pictures import NamedPicture
+from srdeploy.calib.quantiser import Quantiser
 from srdeploy.calib.tuning import TuningPair, mean_psnr
+from srdeploy.commands.finetune import _repaired_tensors
 from srdeploy.errors import DatasetError, ExportError
 from srdeploy.export.macs import int8_mac_share
 from srdeploy.export.passes import run_passes
@@ -22,6 +25,7 @@ from srdeploy.export.precision import lower
 from srdeploy.export.quantise import activations, quantisable_nodes
 from srdeploy.export.trace import trace
 from srdeploy.models import architecture
+from srdeploy.runtime.targets.onnxruntime import graph_runner
 from srdeploy.spec import Precision
 from srdeploy.validate.datasets import find_datasets
 
@@ -107,6 +111,28 @@ def test_every_observer_calibrates(observer, exported, calibration, photographs)
         node.input[0] for node in exported.graph.node if node.name in made.repaired.factors
     }
     assert int8_mac_share(made.search(100).graph(Precision.FP32)) == 1.0
+
+
+def test_training_starts_from_what_the_repairs_reached(calibrated) -> None:
+    """Rounded to the nearest, without corrections, it is nearer to the repaired graph."""
+    quantiser = calibrated.repaired.quantiser
+    found = _repaired_tensors(quantiser, ["conv_first"])
+    assert "conv_first.weight" not in found
+    start = onnx.ModelProto()
+    start.CopyFrom(quantiser.model)
+    for tensor in start.graph.initializer:
+        if tensor.name in found:
+            values = found[tensor.name].astype(np.float32)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    repaired = graph_runner(quantiser.graph(["conv_first"]))
+    source, sink = start.graph.input[0].name, start.graph.output[0].name
+    apart = []
+    for model in (start, quantiser.model):
+        plain = graph_runner(Quantiser(model, quantiser.ranges, {}, {}).graph(["conv_first"]))
+        frames = [{source: frame} for frame in calibrated.tuning.inputs]
+        lost = [plain(frame)[sink] - repaired(frame)[sink] for frame in frames]
+        apart.append(np.mean([np.square(one).mean() for one in lost]))
+    assert apart[0] < 0.7 * apart[1]
 
 
 def test_costs_decide(calibrated, exported) -> None:
