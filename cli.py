@@ -21,7 +21,7 @@ from typing import Any
 import click
 
 from . import __version__
-from .commands.options import numbers, shapes, size, words
+from .commands.options import numbers, profiles, size, words
 from .errors import SrDeployError
 from .spec import Precision
 
@@ -368,11 +368,12 @@ def export_command(output: Output, path: Path | None, **options: Any) -> None:
 )
 @click.option(
     "--shapes",
-    callback=_read_by(shapes),
+    "profiles",
+    callback=_read_by(profiles),
     metavar="MIN,OPT,MAX",
-    default="16x16,180x320,1080x1920",
-    show_default=True,
-    help="Input sizes, each HxW.",
+    multiple=True,
+    help="Input sizes, each HxW or NxHxW; one alone for a static engine; repeatable for several"
+    " profiles.  [default: 16x16,180x320,1080x1920]",
 )
 @click.option(
     "--cc",

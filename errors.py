@@ -10,7 +10,10 @@
     ├── BuildError               a target refused the graph, the precision or the shape
     │   └── TargetUnavailable    the target's library or hardware is not here
     ├── PluginError              an argument of a custom op is wrong (a ValueError too)
-    ├── EngineError              an engine or its manifest is damaged, foreign or stale
+    ├── EngineError              an engine or its manifest is damaged, or it failed
+    │   ├── StaleEngine          it was built for another machine, version or plugin
+    │   ├── OutOfDeviceMemory    the frames do not fit into the GPU's memory
+    │   └── DeviceLost           the GPU failed or went away in the middle of a run
     ├── MediaError               a video or picture cannot be read or written
     ├── DatasetError             a data set or calibration set is empty, damaged or not paired
     ├── TrainingError            a training run cannot start or go on
@@ -90,9 +93,27 @@ class PluginError(SrDeployError, ValueError):
 
 
 class EngineError(SrDeployError):
-    """An engine or its manifest is damaged, foreign or stale."""
+    """An engine or its manifest is damaged or foreign, or it failed."""
 
     default_hint = "build the engine again with srdeploy build-engine"
+
+
+class StaleEngine(EngineError):
+    """An engine was built for another machine, version or plugin."""
+
+    default_hint = "build it again on this machine"
+
+
+class OutOfDeviceMemory(EngineError):
+    """Frames and what the network makes of them do not fit into the GPU's memory."""
+
+    default_hint = "use a smaller --tile, or close what else uses the GPU"
+
+
+class DeviceLost(EngineError):
+    """The GPU failed or went away in the middle of a run; the process can use it no more."""
+
+    default_hint = "start again with --resume; nvidia-smi shows the state of the GPU"
 
 
 class MediaError(SrDeployError):

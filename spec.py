@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+MANIFEST_FORMAT = 2
+
 
 class Precision(StrEnum):
     """What the weights and activations of an engine are computed in."""
@@ -75,16 +77,103 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class ShapeRange:
-    """Input sizes that an engine takes, (height, width) in pixels."""
+    """Input sizes that an engine takes: an optimisation profile of TensorRT.
+
+    Attributes:
+        minimum: Least (height, width) in pixels.
+        optimum: The one to be fastest at.
+        maximum: Largest.
+        batches: Frames at once: least, optimum and most.
+    """
 
     minimum: tuple[int, int] = (16, 16)
     optimum: tuple[int, int] = (180, 320)
     maximum: tuple[int, int] = (1080, 1920)
+    batches: tuple[int, int, int] = (1, 1, 1)
 
     def __post_init__(self) -> None:
-        for low, mid, high in zip(self.minimum, self.optimum, self.maximum, strict=True):
+        sizes = zip(self.minimum, self.optimum, self.maximum, strict=True)
+        for low, mid, high in (*sizes, self.batches):
             if not 1 <= low <= mid <= high:
                 raise ValueError(f"shapes must grow from minimum to maximum, got {self}")
+
+    @classmethod
+    def static(cls, height: int, width: int, batch: int = 1) -> ShapeRange:
+        """One size alone."""
+        size = (height, width)
+        return cls(size, size, size, (batch, batch, batch))
+
+    @property
+    def is_static(self) -> bool:
+        """Whether it holds one shape alone."""
+        return self.minimum == self.maximum and self.batches[0] == self.batches[2]
+
+    def holds(self, batch: int, height: int, width: int) -> bool:
+        """Whether frames of this shape are within."""
+        return (
+            self.batches[0] <= batch <= self.batches[2]
+            and self.minimum[0] <= height <= self.maximum[0]
+            and self.minimum[1] <= width <= self.maximum[1]
+        )
+
+    def __str__(self) -> str:
+        least, _, most = self.batches
+        batch = "" if most == 1 else f"{least} to {most} frames of "
+        if self.minimum == self.maximum:
+            return f"{batch}{self.minimum[1]}×{self.minimum[0]}"
+        low, high = self.minimum, self.maximum
+        return f"{batch}{low[1]}×{low[0]} to {high[1]}×{high[0]}"
+
+
+class Compatibility(StrEnum):
+    """Which other GPUs an engine of TensorRT runs on."""
+
+    SAME_GPU = "same-gpu"
+    SAME_CC = "same-cc"
+    AMPERE_PLUS = "ampere+"
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU as far as an engine depends on it.
+
+    Attributes:
+        name: What the driver calls it.
+        capability: Compute capability, ``8.6``.
+        driver: Version of CUDA that the driver speaks, ``13.0``.
+    """
+
+    name: str
+    capability: str
+    driver: str
+
+    def __str__(self) -> str:
+        return f"{self.name} (compute capability {self.capability}, CUDA driver {self.driver})"
+
+
+@dataclass(frozen=True)
+class TensorRtOptions:
+    """What TensorRT can be asked for beyond the graph, which holds the precision.
+
+    Attributes:
+        workspace_mib: Most scratch memory of a layer in MiB; 0 for what is free.
+        optimization_level: 0 to 5: longer builds for faster engines.
+        compatibility: Which GPUs the engine is to run on.
+        version_compatible: Whether later TensorRTs of the same major version run it.
+        stripped: Whether the weights are left out, to be put back from the ONNX.
+        tf32: Whether float32 products may be rounded to TF32.
+    """
+
+    workspace_mib: int = 0
+    optimization_level: int = 3
+    compatibility: Compatibility = Compatibility.SAME_GPU
+    version_compatible: bool = False
+    stripped: bool = False
+    tf32: bool = False
+
+    def __post_init__(self) -> None:
+        if self.workspace_mib < 0 or not 0 <= self.optimization_level <= 5:
+            raise ValueError(f"no such options of TensorRT: {self}")
 
 
 @dataclass(frozen=True)
@@ -97,7 +186,8 @@ class BuildConfig:
         target_version: Version of the library that builds.
         precision: What was asked for.
         rest: Type of what an int8 engine does not compute in int8.
-        shapes: Input sizes.
+        profiles: Input sizes, one optimisation profile each; engines of other targets than
+            TensorRT take the first.
         calibration_sha256: Digest of the calibration pixels, for int8.
         float_nodes: Quantisable nodes that were left in ``rest``.
         capabilities: Compute capabilities such as ``8.6``, for ahead-of-time targets.
@@ -107,6 +197,10 @@ class BuildConfig:
             passed half of fp16's range on calibration pictures; without those that the
             ``ModelSpec`` names.
         recovery_sha256: Digest of the graph after fine-tuning for int8, where there was any.
+        graph_sha256: Digest of the graph that the target got: pixels, precision and Q/DQ in it.
+        provider: Execution provider of ONNX Runtime: ``cpu``, ``cuda`` or ``tensorrt``.
+        tensorrt: Options of TensorRT.
+        gpu: What it is built on; None where the engine does not depend on it.
     """
 
     onnx_sha256: str
@@ -114,13 +208,26 @@ class BuildConfig:
     target_version: str
     precision: Precision
     rest: Precision = Precision.FP32
-    shapes: ShapeRange = field(default_factory=ShapeRange)
+    profiles: tuple[ShapeRange, ...] = (ShapeRange(),)
     calibration_sha256: str = ""
     float_nodes: tuple[str, ...] = ()
     capabilities: tuple[str, ...] = ()
     plugins: tuple[str, ...] = ()
     islands: tuple[str, ...] = ()
     recovery_sha256: str = ""
+    graph_sha256: str = ""
+    provider: str = ""
+    tensorrt: TensorRtOptions = field(default_factory=TensorRtOptions)
+    gpu: Gpu | None = None
+
+    def __post_init__(self) -> None:
+        if not self.profiles:
+            raise ValueError("an engine needs input sizes")
+
+    @property
+    def shapes(self) -> ShapeRange:
+        """The first profile: what the engine is timed at."""
+        return self.profiles[0]
 
     def digest(self) -> str:
         """SHA-256 over all fields, so that no option can be forgotten."""
@@ -178,7 +285,7 @@ class Manifest:
     notes: tuple[str, ...] = ()
     created: str = ""
     calibration_pictures: tuple[str, ...] = ()
-    format: int = 1
+    format: int = MANIFEST_FORMAT
 
 
 def dump(value: Any, indent: int | None = None) -> str:
@@ -243,7 +350,7 @@ def _revive_dataclass(kind: type[Any], data: Any, where: str) -> Any:
     values = {name: _revive(hints[name], data[name], f"{where}.{name}") for name in data}
     try:
         return kind(**values)
-    except TypeError as exc:
+    except (TypeError, ValueError) as exc:
         raise ValueError(f"{where}: {exc}") from exc
 
 

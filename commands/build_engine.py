@@ -21,7 +21,7 @@ from ..files import digest_file
 from ..runtime.engine import page_path, write_engine
 from ..runtime.model_file import read_model
 from ..runtime.targets import Target, open_target, target_names
-from ..spec import Manifest, Precision, ShapeRange, dump
+from ..spec import BuildConfig, Manifest, Precision, ShapeRange, TensorRtOptions, dump
 from ..validate.datasets import Dataset, Pair
 from ..validate.drift import DatasetResult, check_budget, within_budget, worst_drift
 from ..validate.reference import open_reference
@@ -46,10 +46,12 @@ class BuildOptions:
         calibration: Pictures, videos and folders for int8, and to check fp16's range on; empty
             for the bundled pictures.
         finetune: Folders of pictures to train the int8 network on; empty for no training.
+        provider: Execution provider of ONNX Runtime: cpu, cuda or tensorrt; empty for cpu.
+        tensorrt: Options of TensorRT.
         observer: What ranges of activations are observed with for int8.
         strict: Whether a damaged file in such a folder is an error, instead of being skipped.
         max_drift: Largest loss in dB; None to measure without judging.
-        shapes: Input sizes.
+        profiles: Input sizes; empty for the default, or for the one of a static ONNX.
         capabilities: Compute capabilities of an ahead-of-time target; empty for all.
         min_int8: Least share of the Conv and MatMul MACs that int8 keeps in int8.
     """
@@ -58,12 +60,14 @@ class BuildOptions:
     precision: Precision | None = None
     calibration: Sequence[Path] = ()
     max_drift: float | None = None
-    shapes: ShapeRange = field(default_factory=ShapeRange)
+    profiles: tuple[ShapeRange, ...] = ()
     capabilities: tuple[str, ...] = ()
     min_int8: float = MIN_INT8
     strict: bool = False
     finetune: Sequence[Path] = ()
     observer: str = "percentile"
+    provider: str = ""
+    tensorrt: TensorRtOptions = field(default_factory=TensorRtOptions)
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,6 @@ def build_engine(
             written either.
     """
     model, spec = read_model(source)
-    _refuse_static(model, source)
     targets = _targets(options, say)
     proof = Dataset(
         "bundled proof",
@@ -133,12 +136,19 @@ def build_engine(
         job = Source(
             model,
             spec,
-            digest_file(source),
             proof,
             reference,
             HalfRange(options.calibration, say, progress),
-            options.shapes,
-            options.capabilities,
+            BuildConfig(
+                digest_file(source),
+                target="",
+                target_version="",
+                precision=options.precision or Precision.FP32,
+                profiles=_profiles(model, options.profiles, source),
+                capabilities=options.capabilities,
+                provider=options.provider,
+                tensorrt=options.tensorrt,
+            ),
         )
         built = _build(job, targets, calibration, options, say, progress)
     best = _best(built, _searched_for(options))
@@ -158,16 +168,25 @@ def build_engine(
     return BuildResult(path, page_path(path), manifest, best.quality, calibration, best.int8)
 
 
-def _refuse_static(model: onnx.ModelProto, source: Path) -> None:
-    """Refuse a graph of one frame size: its drift could not be measured on pictures."""
+def _profiles(
+    model: onnx.ModelProto, wanted: tuple[ShapeRange, ...], source: Path
+) -> tuple[ShapeRange, ...]:
+    """Input sizes: what was asked for, by default the only one of a static ONNX.
+
+    Raises:
+        BuildError: A static ONNX takes another one.
+    """
     dims = model.graph.input[0].type.tensor_type.shape.dim
-    height, width = dims[2].dim_value, dims[3].dim_value
-    if height or width:
+    batch, height, width = (dims[axis].dim_value for axis in (0, 2, 3))
+    if not height or not width:
+        return wanted or (ShapeRange(),)
+    only = ShapeRange.static(height, width, batch or 1)
+    if wanted and wanted != (only,):
         raise BuildError(
-            f"{source} takes frames of {width}×{height} only; build-engine measures pictures of"
-            " any size",
-            "export it without --static; --shapes narrows what the engine takes",
+            f"{source} takes frames of {width}×{height} only",
+            "leave --shapes out, or export it without --static",
         )
+    return (only,)
 
 
 def _build(

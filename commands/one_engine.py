@@ -35,22 +35,18 @@ class Source:
     Attributes:
         model: The float32 graph.
         spec: Its description.
-        sha256: Digest of its file.
         proof: What the drift is measured on.
         reference: What it is measured against.
         half_range: Keeps in float32 what fp16 cannot hold.
-        shapes: Input sizes.
-        capabilities: Compute capabilities of an ahead-of-time target; empty for all.
+        config: What is asked for whatever the target: ONNX, profiles, options.
     """
 
     model: onnx.ModelProto
     spec: ModelSpec
-    sha256: str
     proof: Dataset
     reference: Session
     half_range: HalfRange
-    shapes: ShapeRange
-    capabilities: tuple[str, ...]
+    config: BuildConfig
 
 
 @dataclass(frozen=True)
@@ -101,18 +97,20 @@ def build_one(
     checked = source.half_range.pin(model, written)
     lowered = lower(checked.model, written)
     graph = with_pixels(lowered).SerializeToString()
-    config = BuildConfig(
-        onnx_sha256=source.sha256,
-        target=target.name,
-        target_version=target.version(),
-        precision=precision,
-        rest=rest,
-        shapes=source.shapes,
-        calibration_sha256=calibration_sha256,
-        float_nodes=int8.float_nodes if int8 else (),
-        capabilities=source.capabilities,
-        islands=checked.islands,
-        recovery_sha256=recovery_sha256,
+    config = target.settle(
+        dataclasses.replace(
+            source.config,
+            target=target.name,
+            target_version=target.version(),
+            precision=precision,
+            rest=rest,
+            calibration_sha256=calibration_sha256,
+            float_nodes=int8.float_nodes if int8 else (),
+            islands=checked.islands,
+            recovery_sha256=recovery_sha256,
+            graph_sha256=hashlib.sha256(graph).hexdigest(),
+        ),
+        graph,
     )
     started = time.perf_counter()
     built = target.build(graph, config)
@@ -145,16 +143,17 @@ def open_choice(source: Source, target: Target, model: onnx.ModelProto, int8: bo
     """
     rest = target.rest_precision()
     written = target.written_rest(rest) if int8 else rest
-    graph = with_pixels(lower(source.half_range.pin(model, written).model, written))
-    config = BuildConfig(
-        source.sha256,
-        target.name,
-        target.version(),
-        Precision.INT8 if int8 else rest,
-        rest,
-        source.shapes,
+    lowered = lower(source.half_range.pin(model, written).model, written)
+    graph = with_pixels(lowered).SerializeToString()
+    config = dataclasses.replace(
+        source.config,
+        target=target.name,
+        target_version=target.version(),
+        precision=Precision.INT8 if int8 else rest,
+        rest=rest,
     )
-    built = target.build(graph.SerializeToString(), config)
+    config = target.settle(config, graph)
+    built = target.build(graph, config)
     manifest = Manifest(config, source.spec, "", "an engine to time", built.device)
     return target.open(built.content, manifest)
 

@@ -38,16 +38,33 @@ def size(text: str) -> tuple[int, int]:
     return int(parts[0]), int(parts[1])
 
 
-def shapes(text: str) -> ShapeRange:
-    """``MIN,OPT,MAX``, each HxW.
+def profiles(texts: Iterable[str]) -> tuple[ShapeRange, ...]:
+    """``MIN,OPT,MAX`` or one size, each HxW or NxHxW, once for every profile.
 
     Raises:
-        ValueError: It is none, or the sizes do not grow.
+        ValueError: One is none, or the sizes do not grow.
     """
-    sizes = [size(part) for part in text.split(",")]
-    if len(sizes) != 3:
-        raise ValueError("expected three sizes, such as 16x16,180x320,1080x1920")
-    return ShapeRange(*sizes)
+    return tuple(_profile(text) for text in texts)
+
+
+def _profile(text: str) -> ShapeRange:
+    shapes = [_shape(part) for part in text.split(",")]
+    if len(shapes) == 1:
+        shapes *= 3
+    if len(shapes) != 3:
+        raise ValueError("expected one size or three, such as 16x16,180x320,1080x1920")
+    low, mid, high = shapes
+    return ShapeRange(low[1:], mid[1:], high[1:], (low[0], mid[0], high[0]))
+
+
+def _shape(text: str) -> tuple[int, int, int]:
+    """``HxW`` or ``NxHxW``."""
+    batch, _, rest = text.lower().partition("x")
+    if "x" not in rest:
+        return 1, *size(text)
+    if not batch.isdigit() or int(batch) < 1:
+        raise ValueError(f"expected NxHEIGHTxWIDTH such as 4x180x320, got '{text}'")
+    return int(batch), *size(rest)
 
 
 def words(text: str) -> tuple[str, ...]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
-from ..errors import EngineError
+from ..errors import EngineError, StaleEngine
 from ..files import write_files
 from ..plugins import plugin_versions
-from ..spec import Manifest, dump, load
+from ..spec import MANIFEST_FORMAT, BuildConfig, Manifest, dump, load
 from .session import Session
 from .targets import open_target
 
@@ -51,25 +52,38 @@ def read_manifest(engine: Path) -> Manifest:
     try:
         if path.stat().st_size > LARGEST_MANIFEST:
             raise EngineError(f"{path} is too large for a manifest", hint)
-        manifest = load(Manifest, path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        _check_format(text, path, hint)
+        manifest = load(Manifest, text)
     except OSError as exc:
         raise EngineError(f"{engine} has no manifest: {path}: {exc.strerror}", hint) from exc
     except ValueError as exc:
         raise EngineError(f"{path} is damaged: {exc}", hint) from exc
-    if manifest.format != 1:
-        raise EngineError(f"{path} is of format {manifest.format}, expected 1", hint)
     return manifest
 
 
-def open_engine(engine: Path, parallel: int = 1) -> tuple[Session, Manifest]:
+def _check_format(text: str, path: Path, hint: str) -> None:
+    """Say of a manifest of another format that it is one, not which field is unknown."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return  # who reads it says so
+    found = document.get("format", MANIFEST_FORMAT) if isinstance(document, dict) else None
+    if type(found) is int and found != MANIFEST_FORMAT:
+        raise EngineError(f"{path} is of format {found}, expected {MANIFEST_FORMAT}", hint)
+
+
+def open_engine(engine: Path, parallel: int = 1, device: int = 0) -> tuple[Session, Manifest]:
     """Open an engine after checking it against its manifest and this machine.
 
     Args:
         engine: The engine file, its manifest beside it.
         parallel: Frames to keep in flight, see :meth:`Target.open`.
+        device: Index of the GPU, for targets that run on one.
 
     Raises:
-        EngineError: The engine is missing, damaged or stale.
+        EngineError: The engine is missing or damaged.
+        StaleEngine: It was built for another machine, version or plugin.
         TargetUnavailable: Its target cannot run here.
     """
     if not engine.is_file():
@@ -84,28 +98,17 @@ def open_engine(engine: Path, parallel: int = 1) -> tuple[Session, Manifest]:
             "it was changed or cut short; build it again",
         )
     target = open_target(manifest.build.target)
-    if target.version() != manifest.build.target_version:
-        raise EngineError(
-            f"{engine} was built for {target.name} {manifest.build.target_version},"
-            f" here is {target.version()}",
-            "build it again on this machine",
-        )
-    _check_plugins(engine, manifest)
-    return target.open(content, manifest, parallel), manifest
+    if reason := target.mismatch(manifest.build, device) or _plugin_mismatch(manifest.build):
+        raise StaleEngine(f"{engine} {reason}")
+    return target.open(content, manifest, parallel, device), manifest
 
 
-def _check_plugins(engine: Path, manifest: Manifest) -> None:
-    """Refuse an engine that calls a plugin which is not here, or is of another version.
-
-    Raises:
-        EngineError: There is one; it is named.
-    """
+def _plugin_mismatch(build: BuildConfig) -> str | None:
+    """The plugin that an engine calls and that is not here, or is of another version."""
     here = plugin_versions()
-    for plugin in manifest.build.plugins:
+    for plugin in build.plugins:
         name, _, version = plugin.rpartition(" ")
         if here.get(name) != version:
             found = f"has version {here[name]}" if name in here else "has no such plugin"
-            raise EngineError(
-                f"{engine} calls the plugin {name} of version {version}, this srdeploy {found}",
-                "build it again, or use the srdeploy that built it",
-            )
+            return f"calls the plugin {name} of version {version}, this srdeploy {found}"
+    return None

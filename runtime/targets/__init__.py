@@ -23,11 +23,13 @@ class BuiltEngine:
         content: Bytes of the engine file.
         device: What it was built on or for.
         notes: What was left out, one sentence each.
+        log: What the builder said, verbose; empty where it says nothing.
     """
 
     content: bytes
     device: str
     notes: tuple[str, ...] = ()
+    log: str = ""
 
 
 class Target(ABC):
@@ -63,6 +65,23 @@ class Target(ABC):
         the float part itself because it cannot fuse Q/DQ in that type."""
         return config_rest
 
+    def settle(self, config: BuildConfig, graph: bytes) -> BuildConfig:
+        """Fill in what of this machine decides what the engine becomes: GPU, plugins.
+
+        Raises:
+            BuildError: An option does not go on this machine.
+        """
+        return config
+
+    def mismatch(self, build: BuildConfig, device: int = 0) -> str | None:
+        """What keeps an engine from running here, or None: what it was built for, what is here.
+
+        Found from the manifest alone, before anything looks into the engine.
+        """
+        if self.version() != build.target_version:
+            return f"was built for {self.name} {build.target_version}, here is {self.version()}"
+        return None
+
     @abstractmethod
     def build(self, graph: bytes, config: BuildConfig) -> BuiltEngine:
         """Build an engine from a serialised ONNX graph.
@@ -71,7 +90,9 @@ class Target(ABC):
             BuildError: The backend refuses the graph or an option, with its own message.
         """
 
-    def open(self, content: bytes, manifest: Manifest, parallel: int = 1) -> Session:
+    def open(
+        self, content: bytes, manifest: Manifest, parallel: int = 1, device: int = 0
+    ) -> Session:
         """Open an engine that was checked against its manifest.
 
         Args:
@@ -80,17 +101,18 @@ class Target(ABC):
             parallel: Frames that the caller is going to keep in flight; the session's own
                 ``parallel`` says how many of them help. More than 1 trades the time of one
                 frame for frames per second.
+            device: Index of the GPU, for targets that run on one.
 
         Raises:
             TargetUnavailable: It cannot run on this machine.
             EngineError: The file is damaged.
         """
-        session = self._open(content, manifest, parallel)
+        session = self._open(content, manifest, parallel, device)
         session.minimum_size = manifest.model.minimum_size
         return session
 
     @abstractmethod
-    def _open(self, content: bytes, manifest: Manifest, parallel: int) -> Session:
+    def _open(self, content: bytes, manifest: Manifest, parallel: int, device: int) -> Session:
         """What :meth:`open` does, by target."""
 
 

@@ -202,7 +202,7 @@ class OnnxRuntimeTarget(Target):
             ) from exc
         return BuiltEngine(graph, device=f"CPU, {os.cpu_count()} threads")
 
-    def _open(self, content: bytes, manifest: Manifest, parallel: int) -> Session:
+    def _open(self, content: bytes, manifest: Manifest, parallel: int, device: int) -> Session:
         try:
             return OnnxRuntimeSession(content, manifest.model.scale)
         except Exception as exc:

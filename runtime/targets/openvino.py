@@ -165,7 +165,7 @@ class OpenVinoTarget(Target):
         saturates = config.precision is Precision.INT8 and sums_saturate()
         return BuiltEngine(content, device, (SATURATES,) if saturates else ())
 
-    def _open(self, content: bytes, manifest: Manifest, parallel: int) -> Session:
+    def _open(self, content: bytes, manifest: Manifest, parallel: int, device: int) -> Session:
         try:
             return OpenVinoSession(content, manifest, parallel)
         except RuntimeError as exc:

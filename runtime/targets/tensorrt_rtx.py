@@ -207,7 +207,7 @@ class TensorRtRtxTarget(Target):
             )
         return bytes(engine)
 
-    def _open(self, content: bytes, manifest: Manifest, parallel: int) -> Session:
+    def _open(self, content: bytes, manifest: Manifest, parallel: int, device: int) -> Session:
         raise TargetUnavailable(
             f"{manifest.engine_file} cannot be run here: {self.runs_here()}",
             "--target auto builds an engine that this machine can run",

@@ -14,7 +14,17 @@ from srdeploy.export.pixels import with_pixels
 from srdeploy.files import write_bytes
 from srdeploy.runtime.engine import manifest_path, open_engine, read_manifest, write_engine
 from srdeploy.runtime.targets import open_target
-from srdeploy.spec import BuildConfig, Manifest, ModelSpec, Precision, ShapeRange, dump, load
+from srdeploy.spec import (
+    BuildConfig,
+    Gpu,
+    Manifest,
+    ModelSpec,
+    Precision,
+    ShapeRange,
+    TensorRtOptions,
+    dump,
+    load,
+)
 
 
 @pytest.fixture
@@ -80,7 +90,7 @@ def change(document: dict, path: str, value: object) -> str:
     *parents, last = path.split(".")
     inner = document
     for name in parents:
-        inner = inner[name]
+        inner = inner[int(name)] if isinstance(inner, list) else inner[name]
     inner[last] = value
     return json.dumps(document)
 
@@ -89,10 +99,10 @@ def change(document: dict, path: str, value: object) -> str:
     ("path", "value"),
     [
         ("engine_sha256", 5),
-        ("format", 2),
+        ("format", 1),
         ("build.precision", "int3"),
-        ("build.shapes.minimum", [1]),
-        ("build.shapes.minimum", [4000, 4000]),
+        ("build.profiles.0.minimum", [1]),
+        ("build.profiles.0.minimum", [4000, 4000]),
         ("model.scale", "4"),
         ("model", None),
         ("extra", 1),
@@ -153,13 +163,17 @@ def test_key_holds_every_option() -> None:
         "target_version": "2",
         "precision": Precision.FP16,
         "rest": Precision.BF16,
-        "shapes": ShapeRange((1, 1), (2, 2), (3, 3)),
+        "profiles": (ShapeRange((1, 1), (2, 2), (3, 3)),),
         "calibration_sha256": "c",
         "float_nodes": ("n",),
         "capabilities": ("8.6",),
         "plugins": ("srdeploy::oca 1",),
         "islands": ("n",),
         "recovery_sha256": "3",
+        "graph_sha256": "4",
+        "provider": "cuda",
+        "tensorrt": TensorRtOptions(tf32=True),
+        "gpu": Gpu("a GPU", "8.6", "13.0"),
     }
     assert set(other) == {f.name for f in dataclasses.fields(BuildConfig)}
     digests = {dataclasses.replace(base, **{k: v}).digest() for k, v in other.items()}

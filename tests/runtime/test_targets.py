@@ -35,7 +35,9 @@ def target(request) -> Target:
 
 def config_of(target: Target, precision: Precision, **changes) -> BuildConfig:
     rest = target.rest_precision() if precision is Precision.INT8 else precision
-    return BuildConfig("0" * 64, target.name, target.version(), precision, rest, SHAPES, **changes)
+    return BuildConfig(
+        "0" * 64, target.name, target.version(), precision, rest, (SHAPES,), **changes
+    )
 
 
 def graph_of(model: onnx.ModelProto, config: BuildConfig, target: Target) -> bytes:
