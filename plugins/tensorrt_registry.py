@@ -33,7 +33,7 @@ def register_plugins(capability: str) -> dict[str, str]:
     Raises:
         PluginError: They are registered for another GPU already, or this is TensorRT-RTX.
     """
-    _check_bindings(str(trt.__version__), np.__version__)
+    check_bindings()
     if VERSION != TENSORRT_PLUGIN_VERSION:
         raise PluginError(
             f"the ops are of version {VERSION}, tensorrt.plugin registers version"
@@ -57,12 +57,13 @@ def register_plugins(capability: str) -> dict[str, str]:
     return plugin_versions()
 
 
-def _check_bindings(tensorrt: str, numpy: str) -> None:
+def check_bindings() -> None:
     """Refuse bindings that cannot make a plugin of a registered one.
 
     Raises:
         PluginError: They are too old, TensorRT-RTX's, or do not get on with this numpy.
     """
+    tensorrt, numpy = str(trt.__version__), np.__version__
     if not hasattr(trt, "QuickPluginCreationRequest"):
         raise PluginError(
             f"TensorRT {tensorrt} takes no plugins that are compiled ahead of time",

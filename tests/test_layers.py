@@ -28,7 +28,9 @@ HOMES = {
     "onnxruntime": {"runtime/targets/onnxruntime.py"},
     "openvino": {"runtime/targets/openvino.py"},
     "pycuda": {"runtime/cuda.py"},
+    "cuda": {"runtime/cuda.py"},
     "tensorrt": {
+        "runtime/targets/tensorrt.py",
         "plugins/oca/tensorrt_plugin.py",
         "plugins/enla/tensorrt_plugin.py",
         "plugins/tensorrt_launch.py",

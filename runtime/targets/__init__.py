@@ -8,10 +8,11 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ...errors import TargetUnavailable
 from ...spec import BuildConfig, Manifest, Precision
+from ..layers import LayerReport
 from ..session import Session
 
 
@@ -24,12 +25,14 @@ class BuiltEngine:
         device: What it was built on or for.
         notes: What was left out, one sentence each.
         log: What the builder said, verbose; empty where it says nothing.
+        layers: As they were built; empty where the target does not tell.
     """
 
     content: bytes
     device: str
     notes: tuple[str, ...] = ()
     log: str = ""
+    layers: LayerReport = field(default_factory=LayerReport)
 
 
 class Target(ABC):
@@ -41,12 +44,14 @@ class Target(ABC):
     Attributes:
         name: Id, equal to the file name with hyphens for underscores.
         suffix: Ending of its engine files.
-        precisions: What it builds; :meth:`missing_precision` says why another is refused.
+        precisions: What it builds.
+        uses_profiles: Whether its engines take no sizes but those of their profiles.
     """
 
     name: str
     suffix: str
     precisions: frozenset[Precision]
+    uses_profiles: bool = False
 
     @abstractmethod
     def version(self) -> str:
@@ -89,6 +94,16 @@ class Target(ABC):
         Raises:
             BuildError: The backend refuses the graph or an option, with its own message.
         """
+
+    def layer_times(self, content: bytes, manifest: Manifest) -> dict[str, float]:
+        """Median milliseconds of each layer of a frame of the optimum size.
+
+        Empty where the target does not tell; for engines that run here.
+
+        Raises:
+            EngineError: The engine cannot be run.
+        """
+        return {}
 
     def open(
         self, content: bytes, manifest: Manifest, parallel: int = 1, device: int = 0

@@ -6,24 +6,37 @@ process on some graphs: there that is an error message.
 
 from __future__ import annotations
 
-import multiprocessing
-from multiprocessing.connection import Connection
+from collections.abc import Callable
 
 import onnx
 import tensorrt_rtx as trt
 
-from ...errors import BuildError, TargetUnavailable
-from ...plugins import NAMESPACE
+from ...errors import BuildError, EngineError, StaleEngine
 from ...plugins.onnx_functions import inline_functions
-from ...spec import BuildConfig, Manifest, Precision, ShapeRange
-from ..session import Session
-from . import BuiltEngine, Target
+from ...spec import BuildConfig, Manifest, Precision
+from .. import gpu_facts
+from ..nvinfer.build import BuildJob
+from ..nvinfer.execution import OpenedEngine
+from ..nvinfer.library import library_of
+from ..nvinfer.log import Log
+from ..nvinfer.target import NvinferTarget
+from ..store import EngineStore
+from . import BuiltEngine
+
+LIBRARY = library_of(trt)
 
 # First compute capability that has the type's arithmetic; found by asking the builder.
 _AMPERE = (8, 0)
 _FIRST_CAPABILITY = {Precision.BF16: _AMPERE, Precision.FP8: (8, 9)}
-# A build takes seconds; what takes longer than this hangs.
-TIMEOUT_SECONDS = 900
+_DIAGNOSES = {
+    "VERSION_MISMATCH": "it was built by another version of TensorRT-RTX",
+    "UNSUPPORTED_CC": "it was not built for the compute capability of this GPU",
+    "OLD_CUDA_DRIVER": "the driver is too old for it",
+    "OLD_CUDA_RUNTIME": "the CUDA runtime is too old for it",
+    "INSUFFICIENT_GPU_MEMORY": "the GPU has too little memory for it",
+    "MALFORMED_ENGINE": "it is no engine of TensorRT-RTX, or is damaged",
+    "CUDA_ERROR": "CUDA fails",
+}
 
 
 def known_capabilities() -> tuple[str, ...]:
@@ -92,126 +105,79 @@ def _numbers(capability: str) -> tuple[int, int]:
     return int(major), int(minor)
 
 
-class _Log(trt.ILogger):  # type: ignore[misc]
-    """Keeps the builder's warnings and errors for the message."""
+def check_header(content: bytes) -> None:
+    """Let the library look at an engine's header, before anything of it is believed.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.errors: list[str] = []
-
-    def log(self, severity: trt.ILogger.Severity, message: str) -> None:
-        """Take one message of the library."""
-        if severity <= trt.ILogger.ERROR:
-            self.errors.append(message)
-
-
-def _build(graph: bytes, capabilities: tuple[str, ...], shapes: ShapeRange) -> bytes:
-    """Parse and build in this process; raises RuntimeError with the library's words."""
-    log = _Log()
-    _refuse_plugins()
-    builder = trt.Builder(log)
-    network = builder.create_network(0)  # TensorRT-RTX is strongly typed always
-    parser = trt.OnnxParser(network, log)
-    if not parser.parse(graph):
-        causes = (parser.get_error(i) for i in range(parser.num_errors))
-        raise RuntimeError("; ".join(f"{e.node_name()}: {e.desc()}" for e in causes))
-    config = builder.create_builder_config()
-    profile = builder.create_optimization_profile()
-    profile.set_shape(
-        network.get_input(0).name,
-        *((1, *size, 3) for size in (shapes.minimum, shapes.optimum, shapes.maximum)),
-    )
-    config.add_optimization_profile(profile)
-    config.num_compute_capabilities = len(capabilities)
-    for index, capability in enumerate(capabilities):
-        name = f"SM{capability.replace('.', '')}"
-        config.set_compute_capability(getattr(trt.ComputeCapability, name), index)
-    engine = builder.build_serialized_network(network, config)
-    if engine is None:
-        raise RuntimeError("; ".join(log.errors) or "the builder gave no reason")
-    return bytes(engine)
+    Raises:
+        EngineError: It is no engine, or is damaged.
+        StaleEngine: It is one for another version, GPU or driver.
+    """
+    log = Log(trt)
+    runtime = trt.Runtime(log.sink)
+    validity, diagnostics = runtime.get_engine_validity(content[: runtime.engine_header_size])
+    if validity != trt.EngineValidity.INVALID:
+        return
+    found = [
+        reason
+        for name, reason in _DIAGNOSES.items()
+        if int(diagnostics) & int(getattr(trt.EngineInvalidityDiagnostics, name))
+    ]
+    if not found:
+        return  # no GPU to judge by: what the header says of itself is sound
+    kind = EngineError if int(diagnostics) & int(_MALFORMED) else StaleEngine
+    raise kind(f"TensorRT-RTX {trt.__version__} refuses the engine: {'; '.join(found)}")
 
 
-def _refuse_plugins() -> None:
-    """Its parser aborts the process on a node for which a plugin is registered."""
-    creators = trt.get_plugin_registry().all_creators_recursive
-    if ours := [c.name for c in creators if c.plugin_namespace == NAMESPACE]:
-        raise RuntimeError(f"plugins are registered with it, which it cannot use: {ours}")
+_MALFORMED = trt.EngineInvalidityDiagnostics.MALFORMED_ENGINE
 
 
-def _child(
-    pipe: Connection, graph: bytes, capabilities: tuple[str, ...], shapes: ShapeRange
-) -> None:
-    """Build and send (engine, "") or (b"", reason)."""
-    try:
-        pipe.send((_build(graph, capabilities, shapes), ""))
-    except Exception as exc:  # whatever it is, the parent says it
-        pipe.send((b"", f"{exc}" or type(exc).__name__))
-    finally:
-        pipe.close()
-
-
-class TensorRtRtxTarget(Target):
+class TensorRtRtxTarget(NvinferTarget):
     """Builds for RTX GPUs anywhere; running needs such a GPU."""
 
     name = "tensorrt-rtx"
     suffix = ".rtx.engine"
-    precisions = frozenset({Precision.FP32, Precision.FP16, Precision.BF16, Precision.INT8})
+    library = LIBRARY
+    module = __name__
 
-    def version(self) -> str:
-        return str(trt.__version__)
+    def settle(self, config: BuildConfig, graph: bytes) -> BuildConfig:
+        self.library.check_options(config)
+        return config
 
-    def runs_here(self) -> str | None:
-        return (
-            "this version of srdeploy builds TensorRT-RTX engines ahead of time"
-            " and does not run them yet"
-        )
-
-    def rest_precision(self) -> Precision:
-        return Precision.FP16
+    def mismatch(self, build: BuildConfig, device: int = 0) -> str | None:
+        if reason := super().mismatch(build):
+            return reason
+        here = gpu_facts.gpus()
+        if device >= len(here):
+            return f"was asked to run on GPU {device}, there are {len(here)}"
+        wanted = build.capabilities or known_capabilities()
+        if here[device].capability in wanted:
+            return None
+        return f"was built for compute capability {', '.join(wanted)}, here is {here[device]}"
 
     def build(self, graph: bytes, config: BuildConfig) -> BuiltEngine:
+        self.library.check_options(config)
         capabilities, left_out = choose_capabilities(config, graph)
-        engine = self._build_apart(graph, capabilities, config)
-        return BuiltEngine(engine, f"compute capability {', '.join(capabilities)}", left_out)
+        workspace = config.tensorrt.workspace_mib << 20
+        job = BuildJob(graph, config, capabilities, workspace)
+        return self._built(job, f"compute capability {', '.join(capabilities)}", left_out)
 
-    def _build_apart(
-        self, graph: bytes, capabilities: tuple[str, ...], config: BuildConfig
-    ) -> bytes:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe(duplex=False)
-        child = context.Process(
-            target=_child, args=(theirs, graph, capabilities, config.shapes), daemon=True
-        )
-        child.start()
-        theirs.close()
-        try:
-            if not ours.poll(TIMEOUT_SECONDS):
-                raise BuildError(f"TensorRT-RTX did not finish in {TIMEOUT_SECONDS} s")
-            engine, reason = ours.recv()
-        except EOFError as exc:
-            child.join()
-            raise BuildError(
-                f"TensorRT-RTX crashed while it built the {config.precision} graph"
-                f" (exit code {child.exitcode})",
-                "try another precision; what it printed stands above",
-            ) from exc
-        finally:
-            ours.close()
-            child.kill()
-            child.join()
-        if reason:
-            raise BuildError(
-                f"TensorRT-RTX refuses the {config.precision} graph: {reason}",
-                "try another precision or target",
-            )
-        return bytes(engine)
+    def _opened(self, content: bytes, manifest: Manifest) -> OpenedEngine:
+        check_header(content)
+        cache = EngineStore().read_timing_cache(_cache_key(manifest)) or b""
+        return OpenedEngine(self.library, content, runtime_cache=cache)
 
-    def _open(self, content: bytes, manifest: Manifest, parallel: int, device: int) -> Session:
-        raise TargetUnavailable(
-            f"{manifest.engine_file} cannot be run here: {self.runs_here()}",
-            "--target auto builds an engine that this machine can run",
-        )
+    def _closer(self, opened: OpenedEngine, manifest: Manifest) -> Callable[[], None]:
+        def close() -> None:
+            compiled = opened.runtime_cache()
+            opened.close()
+            EngineStore().write_timing_cache(_cache_key(manifest), compiled)
+
+        return close
+
+
+def _cache_key(manifest: Manifest) -> str:
+    """Of the kernels that were compiled for an engine on this GPU."""
+    return f"kernels of {manifest.engine_sha256} on {gpu_facts.gpus()[0]}"
 
 
 TARGET = TensorRtRtxTarget()

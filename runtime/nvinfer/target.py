@@ -1,0 +1,136 @@
+"""What the targets ``tensorrt`` and ``tensorrt-rtx`` share."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+
+from ...errors import EngineError, TargetUnavailable
+from ...plugins.onnx_functions import inline_functions
+from ...spec import Manifest, Precision
+from .. import gpu_facts
+from ..layers import report
+from ..session import Session
+from ..targets import BuiltEngine, Target
+from .apart import build_apart
+from .build import BuildJob, BuildOutcome
+from .execution import OpenedEngine
+from .lanes import Lane, LaneSession
+from .library import Library
+
+# A build takes minutes at most; what takes longer than this hangs.
+TIMEOUT_SECONDS = 3600
+TIMED_RUNS = 5
+RUNTIME_PACKAGES = ("pycuda", "cuda.bindings")
+
+
+class NvinferTarget(Target):
+    """A target of the TensorRT family.
+
+    Attributes:
+        library: The bindings.
+        module: Dotted name of the target's file, which has the bindings as ``LIBRARY``.
+    """
+
+    library: Library
+    module: str
+    uses_profiles = True
+    precisions = frozenset({Precision.FP32, Precision.FP16, Precision.BF16, Precision.INT8})
+
+    def version(self) -> str:
+        return self.library.version
+
+    def rest_precision(self) -> Precision:
+        return Precision.FP16
+
+    def runs_here(self) -> str | None:
+        if problem := gpu_facts.driver_problem():
+            return problem
+        for package in RUNTIME_PACKAGES:
+            if not _installed(package):
+                return f"the package {package} is missing: pip install 'srdeploy[cuda]'"
+        return None
+
+    def _built(self, job: BuildJob, device: str, notes: tuple[str, ...]) -> BuiltEngine:
+        """Build in a process of its own, and compare the engine with the graph."""
+        outcome = build_apart(self.module, str(self.library), job, TIMEOUT_SECONDS)
+        self._keep(job, outcome)
+        graph = inline_functions(onnx.load_model_from_string(job.graph))
+        layers = report(outcome.layers, graph)
+        differing = [node for node in layers.nodes if node.differs]
+        if differing:
+            first = differing[0]
+            notes += (
+                f"the builder chose another precision than asked for {len(differing)} layers:"
+                f" {first.node} is {first.built}, asked was {first.asked}; --explain lists all",
+            )
+        return BuiltEngine(outcome.engine, device, (*notes, *outcome.notes), outcome.log, layers)
+
+    def _keep(self, job: BuildJob, outcome: BuildOutcome) -> None:
+        """Keep what a build learnt for the next one."""
+
+    def _open(self, content: bytes, manifest: Manifest, parallel: int, device: int) -> Session:
+        if reason := self.runs_here():
+            raise TargetUnavailable(
+                f"{manifest.engine_file} cannot be run here: {reason}",
+                "--target auto builds an engine that this machine can run",
+            )
+        from ..cuda import CudaDevice  # needs a driver to be imported
+
+        gpu = CudaDevice(device)
+        try:
+            with gpu.current():
+                opened = self._opened(content, manifest)
+                try:
+                    executions = [
+                        opened.execution(manifest.build.profiles) for _ in range(max(1, parallel))
+                    ]
+                except BaseException:
+                    opened.close()
+                    raise
+        except EngineError as exc:
+            gpu.close()
+            exc.message = f"{manifest.engine_file}: {exc.message}"
+            raise
+        except BaseException:
+            gpu.close()
+            raise
+        return LaneSession(
+            self.name, manifest.model.scale, gpu, executions, self._closer(opened, manifest)
+        )
+
+    def layer_times(self, content: bytes, manifest: Manifest) -> dict[str, float]:
+        from ..cuda import CudaDevice  # needs a driver to be imported
+
+        height, width = manifest.build.shapes.optimum
+        frames = np.zeros((manifest.build.shapes.batches[1], height, width, 3), np.uint8)
+        gpu = CudaDevice(0)
+        try:
+            with gpu.current():
+                opened = self._opened(content, manifest)
+                execution = opened.execution(manifest.build.profiles)
+                lane = Lane(gpu, execution, manifest.model.scale, graphs=False)
+                try:
+                    lane.run(frames)
+                    return lane.time(lambda stream: execution.time_layers(stream, TIMED_RUNS))
+                finally:
+                    lane.close()
+                    opened.close()
+        finally:
+            gpu.close()
+
+    def _opened(self, content: bytes, manifest: Manifest) -> OpenedEngine:
+        return OpenedEngine(self.library, content)
+
+    def _closer(self, opened: OpenedEngine, manifest: Manifest) -> Callable[[], None]:
+        return opened.close
+
+
+def _installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:
+        return False
