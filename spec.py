@@ -118,7 +118,8 @@ class ShapeRange:
 
     def __str__(self) -> str:
         least, _, most = self.batches
-        batch = "" if most == 1 else f"{least} to {most} frames of "
+        counts = f"{most}" if least == most else f"{least} to {most}"
+        batch = "" if most == 1 else f"{counts} frames of "
         if self.minimum == self.maximum:
             return f"{batch}{self.minimum[1]}×{self.minimum[0]}"
         low, high = self.minimum, self.maximum

@@ -106,15 +106,21 @@ def asked_precisions(graph: onnx.ModelProto) -> dict[str, str]:
     values = (*inferred.value_info, *inferred.input, *inferred.output)
     types = {v.name: v.type.tensor_type.elem_type for v in values}
     types |= {t.name: t.data_type for t in graph.graph.initializer}
-    makers = {out: n.op_type for n in graph.graph.node for out in n.output}
+    makers = {out: n for n in graph.graph.node for out in n.output}
+
+    def is_int8(name: str) -> bool:
+        maker = makers.get(name)
+        if maker is not None and maker.op_type == "Transpose":  # of a linear layer's weight
+            maker = makers.get(maker.input[0])
+        return maker is not None and maker.op_type == "DequantizeLinear"
+
     found = {}
     for node in graph.graph.node:
         if node.op_type in HEAVY:
-            operands = node.input[:2]
-            if all(makers.get(name) == "DequantizeLinear" for name in operands):
+            if all(is_int8(name) for name in node.input[:2]):
                 found[node.name] = "int8"
             else:
-                found[node.name] = _ONNX_TYPES.get(types.get(operands[0], 0), "unknown")
+                found[node.name] = _ONNX_TYPES.get(types.get(node.input[0], 0), "unknown")
     return found
 
 

@@ -155,7 +155,7 @@ def profile_for(profiles: Sequence[ShapeRange], shape: tuple[int, ...]) -> int:
     if not holding:
         known = "; ".join(map(str, profiles))
         raise EngineError(
-            f"{n} frames of {width}×{height} are outside the engine's profiles: {known}",
+            f"{n} × {width}×{height} pixels are outside the engine's profiles: {known}",
             f"build it with --shapes that hold {height}x{width}, or use --tile",
         )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -16,7 +17,7 @@ from srdeploy import data
 from srdeploy.calib.calibration_set import make_calibration_set
 from srdeploy.calib.half_range import large_tensors
 from srdeploy.calib.pictures import NamedPicture, as_input
-from srdeploy.errors import EngineError
+from srdeploy.errors import BuildError, EngineError
 from srdeploy.export.passes import run_passes
 from srdeploy.export.pixels import with_pixels
 from srdeploy.export.precision import kept_in_fp32, lower, pin_touching
@@ -27,9 +28,9 @@ from srdeploy.models import all_variants
 from srdeploy.models.weights.checkpoint import network_from_arrays
 from srdeploy.models.weights.resolve import load, random_network
 from srdeploy.plugins.onnx_functions import inline_functions
-from srdeploy.runtime.targets import open_target
+from srdeploy.runtime.targets import open_target, tensorrt_rtx
 from srdeploy.runtime.targets.onnxruntime import float_runner, typed_runner
-from srdeploy.spec import BuildConfig, Manifest, Precision
+from srdeploy.spec import BuildConfig, Manifest, Precision, ShapeRange
 from srdeploy.validate.metrics import cut_border, luma, psnr
 from srdeploy.validate.resize import shrink
 from srdeploy.validate.torch_session import TorchSession
@@ -258,39 +259,63 @@ def test_without_its_islands_han_overflows_as_pytorch_does() -> None:
     assert not np.isfinite(typed_runner(lower(bare, Precision.FP16))(picture())).all()
 
 
-@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16])
-@pytest.mark.parametrize("variant", TINY, ids=lambda v: v.name)
-def test_tensorrt_rtx_builds(variant, precision: Precision) -> None:
-    """Built for every capability that has the kernels; not executed."""
-    _, _, model = tiny(variant.name)
-    target = open_target("tensorrt-rtx")
-    graph = with_pixels(lower(model, precision)).SerializeToString()
-    built = target.build(graph, BuildConfig("", target.name, target.version(), precision))
-    assert len(built.content) > 10_000
-    needs_ampere = variant.name.startswith(("han", "enlcn")) or (
-        variant.name.startswith("hat") and precision is Precision.FP32
-    )
-    assert bool(built.notes) == needs_ampere, built.notes
-    assert "12.0" in built.device
+DYNAMIC, STATIC = ShapeRange((16, 16), (64, 64), (256, 256)), ShapeRange.static(48, 64)
 
 
+@pytest.mark.parametrize("shapes", [DYNAMIC, STATIC], ids=["dynamic", "static"])
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16, Precision.INT8])
 @pytest.mark.parametrize("variant", TINY, ids=lambda v: v.name)
-def test_tensorrt_rtx_builds_int8(variant) -> None:
-    """Q/DQ with fp16 around them, pixel shuffles in int8 included; not executed."""
+def test_tensorrt_rtx_builds(variant, precision: Precision, shapes: ShapeRange) -> None:
+    """Built for every capability that has the kernels, each layer as asked; not executed."""
     _, _, model = tiny(variant.name)
-    ranges = dict.fromkeys(activations(model), (-1.0, 1.0))
-    quantised = quantise(model, ranges, rest=Precision.FP16)
+    rest = Precision.FP16 if precision is Precision.INT8 else precision
+    if precision is Precision.INT8:  # Q/DQ with fp16 around them, pixel shuffles in int8 included
+        model = quantise(model, dict.fromkeys(activations(model), (-1.0, 1.0)), rest=rest)
     target = open_target("tensorrt-rtx")
-    graph = with_pixels(lower(quantised, Precision.FP16)).SerializeToString()
-    config = BuildConfig(
-        "",
-        target.name,
-        target.version(),
-        Precision.INT8,
-        Precision.FP16,
-        capabilities=("8.9",),
+    graph = with_pixels(lower(model, rest)).SerializeToString()
+    # each capability takes as long again: which are chosen is tested below
+    capabilities = ("8.9",) if shapes.is_static else ("8.6", "12.0")
+    config = BuildConfig("", target.name, target.version(), precision, rest, (shapes,))
+    built = target.build(graph, replace(config, capabilities=capabilities))
+    assert built.device.endswith(", ".join(capabilities))
+    tensorrt_rtx.check_header(built.content)
+    size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    assert size / 4 < len(built.content) < 2 * size * built.device.count(".") + (32 << 20)
+    heavy = built.layers.nodes
+    assert len(heavy) == sum(n.op_type in ("Conv", "MatMul", "Gemm") for n in plain_nodes(graph))
+    assert {node.asked for node in heavy} >= {"int8" if precision is Precision.INT8 else rest}
+    # the exceptions see one pixel: a layer of a channel attention behind its pooling
+    differing = [node.node for node in heavy if node.differs]
+    assert all("conv_du" in name or "attention.3" in name for name in differing), differing
+    assert any("another precision" in note for note in built.notes) == bool(differing)
+    assert "[VERBOSE]" in built.log
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16, Precision.INT8])
+@pytest.mark.parametrize("variant", TINY, ids=lambda v: v.name)
+def test_capabilities_that_tensorrt_rtx_builds_for(variant, precision: Precision) -> None:
+    """All but 7.5 where the library has no kernel for it, or builds int8 in fp16."""
+    _, _, model = tiny(variant.name)
+    rest = Precision.FP16 if precision is Precision.INT8 else precision
+    graph = with_pixels(lower(model, rest)).SerializeToString()
+    config = BuildConfig("", "tensorrt-rtx", "", precision, rest)
+    chosen, notes = tensorrt_rtx.choose_capabilities(config, graph)
+    needs_ampere = (
+        precision is Precision.INT8
+        or variant.name.startswith(("han", "enlcn"))
+        or (variant.name.startswith("hat") and precision is Precision.FP32)
     )
-    assert len(target.build(graph, config).content) > 10_000
+    assert ("7.5" in chosen) == (not needs_ampere)
+    assert {"8.0", "8.6", "8.9", "12.0"} <= set(chosen)
+    assert bool(notes) == needs_ampere
+    if needs_ampere:
+        with pytest.raises(BuildError, match=r"7\.5 left out"):
+            tensorrt_rtx.choose_capabilities(replace(config, capabilities=("7.5", "8.9")), graph)
+
+
+def plain_nodes(graph: bytes) -> Sequence[onnx.NodeProto]:
+    """Nodes of a graph, local functions written in."""
+    return inline_functions(onnx.load_model_from_string(graph)).graph.node
 
 
 @pytest.mark.slow

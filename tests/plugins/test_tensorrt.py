@@ -20,7 +20,9 @@ import numpy as np
 import pytest
 from srdeploy.errors import BuildError
 from srdeploy.plugins import VERSION, plugin_versions
-from srdeploy.runtime.targets import open_target, tensorrt_rtx
+from srdeploy.runtime.nvinfer import apart
+from srdeploy.runtime.nvinfer.build import BuildJob
+from srdeploy.runtime.targets import tensorrt_rtx
 from srdeploy.spec import BuildConfig, Precision
 from tensorrt_stubs import bootstrap, build_stubs
 
@@ -134,8 +136,9 @@ def test_what_cannot_be_compiled_is_refused(found) -> None:
 
 RTX_WITH_A_PLUGIN = """
 import tensorrt_rtx as trt
-from srdeploy.errors import BuildError
-from srdeploy.runtime.targets import tensorrt_rtx as target
+from srdeploy.runtime.nvinfer.build import BuildJob, build
+from srdeploy.runtime.nvinfer.library import library_of
+from srdeploy.spec import BuildConfig, Precision
 
 class Creator(trt.IPluginCreatorV3One):
     def __init__(self):
@@ -147,8 +150,9 @@ class Creator(trt.IPluginCreatorV3One):
         raise AssertionError
 
 trt.get_plugin_registry().register_creator(Creator(), {namespace!r})
+config = BuildConfig("", "tensorrt-rtx", "", Precision.FP32)
 try:
-    target._build(b"no ONNX", ("8.6",), None)
+    build(library_of(trt), BuildJob(b"no ONNX", config, ("8.6",)))
 except RuntimeError as exc:
     print(exc)
 """
@@ -173,15 +177,17 @@ def test_tensorrt_rtx_never_parses_with_a_plugin(repository) -> None:
 def test_tensorrt_rtx_builds_in_a_process_of_its_own(monkeypatch) -> None:
     """A fresh one, not a fork: nothing that this process registers can reach it."""
     methods: list[str] = []
-    real = tensorrt_rtx.multiprocessing.get_context
+    real = apart.multiprocessing.get_context
 
     def remembered(method: str) -> object:
         methods.append(method)
         return real(method)
 
-    monkeypatch.setattr(tensorrt_rtx.multiprocessing, "get_context", remembered)
-    monkeypatch.setattr(tensorrt_rtx, "_build", None)  # in this process it must not be called
+    monkeypatch.setattr(apart.multiprocessing, "get_context", remembered)
+    monkeypatch.setattr(apart, "build", None)  # in this process it must not be called
     config = BuildConfig("", "tensorrt-rtx", "", Precision.FP32)
-    with pytest.raises(BuildError, match="refuses"):
-        open_target("tensorrt-rtx")._build_apart(b"no ONNX", ("8.6",), config)
+    job = BuildJob(b"no ONNX", config, ("8.6",))
+    with pytest.raises(BuildError, match="refuses the fp32 graph") as caught:
+        apart.build_apart(tensorrt_rtx.__name__, "TensorRT-RTX", job, 60)
     assert methods == ["spawn"]
+    assert caught.value.hint
