@@ -17,6 +17,11 @@ from srdeploy.spec import BuildConfig, ModelSpec, load
 SECONDS = 60
 
 
+def say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def wait_for(path: Path) -> None:
     deadline = time.monotonic() + SECONDS
     while not path.exists():
@@ -62,8 +67,8 @@ def main(folder: Path, store: Path, job: Path, mode: str) -> None:
     spec = load(ModelSpec, (job / "spec.json").read_text())
     graph = (job / "graph").read_bytes()
     target = Watched(folder, mode == "wait")
-    built = EngineStore(store).obtain(target, graph, config, spec, lambda s: print(s, flush=True))
-    print(hashlib.sha256(built.content).hexdigest(), flush=True)
+    built = EngineStore(store).obtain(target, graph, config, spec, say)
+    say(hashlib.sha256(built.content).hexdigest())
 
 
 if __name__ == "__main__":
