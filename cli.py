@@ -48,7 +48,7 @@ class Output:
     def say(self, line: str) -> None:
         """Print a line, on standard error where standard output takes something else."""
         if not self.quiet:
-            click.echo(line, err=self.piped or self.json_file == "-")
+            click.echo(_printable(line), err=self.piped or self.json_file == "-")
 
     def result(self, document: dict[str, Any]) -> None:
         """Write the command's result as JSON if it was asked for."""
@@ -63,8 +63,15 @@ class Output:
         write_bytes(Path(self.json_file), text.encode())
 
 
-def command(name: str) -> Callable[[Callable[..., None]], click.Command]:
-    """Register a command with the common options and the one place where errors are printed."""
+def command(
+    name: str, parent: click.Group | None = None
+) -> Callable[[Callable[..., None]], click.Command]:
+    """Register a command with the common options and the one place where errors are printed.
+
+    Args:
+        name: What it is called with.
+        parent: The group that it is in, None for the top.
+    """
 
     def decorate(function: Callable[..., None]) -> click.Command:
         @functools.wraps(function)
@@ -102,7 +109,7 @@ def command(name: str) -> Callable[[Callable[..., None]], click.Command]:
             click.option("--quiet", is_flag=True, help="Print errors only."),
         ):
             guarded = option(guarded)
-        return main.command(name)(guarded)
+        return (parent or main).command(name)(guarded)
 
     return decorate
 
@@ -110,10 +117,15 @@ def command(name: str) -> Callable[[Callable[..., None]], click.Command]:
 def _fail(message: str, hint: str, verbose: bool, code: int) -> None:
     if verbose:
         click.echo(traceback.format_exc(), err=True, nl=False)
-    click.echo(f"error: {message}", err=True)
+    click.echo(f"error: {_printable(message)}", err=True)
     if hint:
-        click.echo(f"hint: {hint}", err=True)
+        click.echo(f"hint: {_printable(hint)}", err=True)
     sys.exit(code)
+
+
+def _printable(text: str) -> str:
+    """Without what a hostile manifest could steer a terminal with."""
+    return "".join(c if c.isprintable() or c in "\n\t\xa0" else "\ufffd" for c in text)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -126,6 +138,11 @@ def main() -> None:
     srdeploy build-engine --int8      ONNX to a calibrated engine, its drift measured
     srdeploy run video.mp4            video to upscaled video
     """
+
+
+@main.group("engines")
+def engines_group() -> None:
+    """The engine store: list, check, bound it, move engines to other machines."""
 
 
 Update = Callable[[int, int | None, str], None]
@@ -437,7 +454,7 @@ def build_engine_command(
 @click.option(
     "--engine",
     type=click.Path(path_type=Path),
-    help="Engine to use.  [default: the newest here, built if there is none]",
+    help="Engine or bundle to use.  [default: the newest here, built if there is none]",
 )
 @click.option("--tile", type=click.IntRange(16), help="Cut frames into tiles of this edge.")
 @click.option("--codec", help="Encoder, such as libx264 or libx265.")
@@ -498,7 +515,7 @@ def run_command(
 
 
 @command("validate")
-@click.option("--engine", type=click.Path(path_type=Path), help="Engine to measure.")
+@click.option("--engine", type=click.Path(path_type=Path), help="Engine or bundle to measure.")
 @click.option(
     "--onnx",
     "model",
@@ -545,3 +562,83 @@ def validate_command(
     output.result(to_json(result.subject, result.datasets, max_drift))
     if max_drift is not None:
         check_budget(result.datasets, max_drift)
+
+
+@command("ls", engines_group)
+def engines_ls_command(output: Output) -> None:
+    """Show what the store holds, the last used engine first."""
+    from .commands.engines import format_engines, list_engines
+    from .runtime.store import EngineStore
+
+    listed = list_engines(EngineStore())
+    for line in format_engines(listed):
+        output.say(line)
+    output.result(listed)
+
+
+@command("verify", engines_group)
+@click.option("--repair", is_flag=True, help="Remove damaged engines.")
+def engines_verify_command(output: Output, repair: bool) -> None:
+    """Check every byte of the store; exit 1 where something is damaged and stays."""
+    from .commands.engines import damaged_error, verify_engines
+    from .runtime.store import EngineStore
+
+    store = EngineStore()
+    count = len(store.entries())
+    damaged = verify_engines(store, repair, output.say)
+    output.result({"engines": count, "damaged": damaged, "repaired": repair})
+    if damaged and not repair:
+        raise damaged_error(list(damaged), count)
+    output.say(f"{count - len(damaged)} engines are whole")
+
+
+@command("prune", engines_group)
+@click.option(
+    "--keep",
+    "keep_gib",
+    type=click.FloatRange(0, 1 << 20),
+    metavar="GIB",
+    help="Most that is to be left.  [default: the store's limit]",
+)
+@click.option(
+    "--older",
+    "older_days",
+    type=click.FloatRange(0, 36500),
+    metavar="DAYS",
+    help="Remove what was not used for so long, whatever its size.",
+)
+def engines_prune_command(output: Output, **options: Any) -> None:
+    """Remove the least recently used engines, and what killed processes left."""
+    from .commands.engines import prune_engines
+    from .runtime.store import EngineStore
+
+    output.result(prune_engines(EngineStore(), **options, say=output.say))
+
+
+@command("export", engines_group)
+@click.argument("which", metavar="ENGINE_OR_DIGEST")
+@click.option(
+    "-o",
+    "--output",
+    "path",
+    type=click.Path(path_type=Path),
+    help="File to write.  [default: the engine's name, with .srbundle]",
+)
+@click.option("--as-engine", is_flag=True, help="Write the engine and its manifest, no bundle.")
+def engines_export_command(output: Output, which: str, path: Path | None, as_engine: bool) -> None:
+    """Write an engine, with the graph it was built from, as a bundle for another machine."""
+    from .commands.engines import export_engine
+    from .runtime.store import EngineStore
+
+    output.result(export_engine(EngineStore(), which, path, as_engine, output.say).document())
+
+
+@command("import", engines_group)
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("-o", "--output", "path", type=click.Path(path_type=Path), help="Engine to write.")
+def engines_import_command(output: Output, bundle: Path, path: Path | None) -> None:
+    """Put a bundle's engine into the store; rebuild it where it does not fit this machine."""
+    from .commands.engines import import_engine
+    from .runtime.store import EngineStore
+
+    output.result(import_engine(EngineStore(), bundle, path, output.say).document())

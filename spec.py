@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -334,11 +335,21 @@ def _revive(kind: Any, data: Any, where: str) -> Any:
         return data
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         return kind(data)  # raises ValueError itself
-    if kind is float and isinstance(data, int) and not isinstance(data, bool):
-        return float(data)
+    if kind is float and type(data) in (int, float):
+        return _finite(data, where)
     if type(data) is not kind:
         raise ValueError(f"{where}: expected {kind.__name__}, got {type(data).__name__}")
     return data
+
+
+def _finite(data: int | float, where: str) -> float:
+    try:
+        number = float(data)
+    except OverflowError as exc:
+        raise ValueError(f"{where}: the number is too large") from exc
+    if not math.isfinite(number):
+        raise ValueError(f"{where}: expected a finite number, got {number}")
+    return number
 
 
 def _revive_dataclass(kind: type[Any], data: Any, where: str) -> Any:

@@ -67,6 +67,9 @@ class Int8Search:
         self.training = trained_on(folders, source.spec) if folders else {}
         self._folders = folders
         self._recovered: Recovered | None = None
+        seen = {str(member.fingerprint) for member in calibration.used}
+        seen |= {str(found) for found in self.training.values()}
+        self._seen = tuple(sorted(seen))
         journal = Journal(_journal_path(source))
         self.calibrated: Int8Calibration = calibrate_int8(
             source.model,
@@ -86,11 +89,7 @@ class Int8Search:
         Raises:
             SrDeployError: The graph or an option is refused.
         """
-        built = self._recovered_engine(target) if self._folders else self._searched(target)
-        seen = {str(member.fingerprint) for member in self.calibration.used}
-        seen |= {str(found) for found in self.training.values()}
-        manifest = dataclasses.replace(built.manifest, calibration_pictures=tuple(sorted(seen)))
-        return dataclasses.replace(built, manifest=manifest)
+        return self._recovered_engine(target) if self._folders else self._searched(target)
 
     def _searched(self, target: Target) -> Built:
         costs = self._costs(target)
@@ -102,9 +101,7 @@ class Int8Search:
             if found.float_nodes in tried:
                 break
             tried.add(found.float_nodes)
-            built = build_one(
-                self.source, target, Precision.INT8, found, self.calibration.sha256, self.say
-            )
+            built = self._build_one(target, found)
             lost = worst_drift(built.quality)
             if best is None or lost > worst_drift(best.quality):
                 best = built
@@ -126,10 +123,7 @@ class Int8Search:
                 self.source, self.calibrated, found, self._folders, path, self.say
             )
         recovered = self._recovered
-        sha256 = self.calibration.sha256
-        built = build_one(
-            self.source, target, Precision.INT8, recovered.int8, sha256, self.say, recovered.sha256
-        )
+        built = self._build_one(target, recovered.int8, recovered.sha256)
         self._tell(built)
         if not recovered.sha256:
             return built
@@ -139,6 +133,18 @@ class Int8Search:
         )
         manifest = dataclasses.replace(built.manifest, notes=(*built.manifest.notes, note))
         return dataclasses.replace(built, manifest=manifest)
+
+    def _build_one(self, target: Target, found: Int8Result, recovery_sha256: str = "") -> Built:
+        return build_one(
+            self.source,
+            target,
+            Precision.INT8,
+            found,
+            self.calibration.sha256,
+            self.say,
+            recovery_sha256,
+            self._seen,
+        )
 
     @property
     def _budget(self) -> float:

@@ -7,7 +7,7 @@ import datetime
 import hashlib
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
@@ -18,6 +18,7 @@ from ..export.macs import int8_mac_share
 from ..export.pixels import with_pixels
 from ..export.precision import lower
 from ..runtime.session import Session
+from ..runtime.store import EngineStore
 from ..runtime.targets import Target, open_target, target_names
 from ..spec import BuildConfig, Manifest, ModelSpec, Precision, ShapeRange
 from ..validate.datasets import Dataset
@@ -39,6 +40,7 @@ class Source:
         reference: What it is measured against.
         half_range: Keeps in float32 what fp16 cannot hold.
         config: What is asked for whatever the target: ONNX, profiles, options.
+        store: Where engines are that were built before.
     """
 
     model: onnx.ModelProto
@@ -47,6 +49,7 @@ class Source:
     reference: Session
     half_range: HalfRange
     config: BuildConfig
+    store: EngineStore = field(default_factory=EngineStore)
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,10 @@ def build_one(
     calibration_sha256: str,
     say: Say,
     recovery_sha256: str = "",
+    calibration_pictures: tuple[str, ...] = (),
 ) -> Built:
-    """Build for one target, then time it and measure its drift if it runs here.
+    """Build for one target, or take what was built before from the store; then time it and
+    measure its drift if it runs here.
 
     Args:
         source: What to build from.
@@ -87,6 +92,7 @@ def build_one(
         calibration_sha256: Digest of what it was calibrated on.
         say: Takes lines for the user.
         recovery_sha256: Digest of the fine-tuned graph, where there is one.
+        calibration_pictures: Fingerprints of those that it was calibrated or fine-tuned on.
 
     Raises:
         SrDeployError: The graph or an option is refused.
@@ -112,21 +118,25 @@ def build_one(
         ),
         graph,
     )
-    started = time.perf_counter()
-    built = target.build(graph, config)
-    say(f"{target.name}: {precision} engine built in {time.perf_counter() - started:.1f} s")
+    share = int8_mac_share(lowered)
+    built = source.store.obtain(
+        target, graph, config, source.spec, say, share, calibration_pictures
+    )
     manifest = Manifest(
         build=config,
         model=source.spec,
         engine_sha256=hashlib.sha256(built.content).hexdigest(),
         engine_file=f"{source.spec.variant}_{precision}{target.suffix}",
         device=built.device,
-        int8_mac_share=int8_mac_share(lowered),
+        int8_mac_share=share,
         notes=(*built.notes, *checked.notes),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        calibration_pictures=calibration_pictures,
     )
     engine = Built(built.content, manifest, (), checked.notes, int8)
-    return _measured(source, target, engine, graph, say)
+    measured = _measured(source, target, engine, graph, say)
+    source.store.record(config.digest(), measured.manifest)
+    return measured
 
 
 def open_choice(source: Source, target: Target, model: onnx.ModelProto, int8: bool) -> Session:

@@ -12,13 +12,13 @@ from typing import BinaryIO
 from .. import data
 from ..errors import EngineError, MediaError, SrDeployError
 from ..runtime import pictures, video
-from ..runtime.engine import open_engine
 from ..runtime.session import Session
 from ..spec import Manifest
 from . import DEFAULT_MODEL, DEFAULT_SCALE, Say
 from .build_engine import BuildOptions, build_engine
 from .export import ExportOptions, export
 from .newest import newest_engine, newest_model
+from .opening import open_or_rebuild
 
 FRAMES_IN_FLIGHT = 2
 
@@ -41,7 +41,7 @@ class RunResult:
 
 
 def open_or_build(engine: Path | None, say: Say, parallel: int = 1) -> tuple[Session, Manifest]:
-    """Open the engine that was named, else the newest here, else make what is missing.
+    """Open the engine or bundle that was named, else the newest here, else make what is missing.
 
     Raises:
         SrDeployError: Nothing can be opened or made.
@@ -56,7 +56,7 @@ def open_or_build(engine: Path | None, say: Say, parallel: int = 1) -> tuple[Ses
         say(f"wrote {path}")
     elif engine is None:
         say(f"using {path}, the newest engine in this directory")
-    return open_engine(path, parallel)
+    return open_or_rebuild(path, say, parallel)
 
 
 def _make_model(say: Say) -> Path:
@@ -90,7 +90,7 @@ def run(
         source: What to upscale; a binary stream gives a video as YUV4MPEG2.
         output: File or folder to write, or for a video a binary stream that takes
             YUV4MPEG2; None for ``STEM_xS`` beside the source.
-        engine: Engine to use; None for the newest here, built if there is none.
+        engine: Engine or bundle to use; None for the newest here, built if there is none.
         options: Encoding of videos, and the tile that larger frames are cut into.
         say: Takes lines for the user.
         progress: Takes what is done, what there is in all, and the speed.

@@ -10,7 +10,6 @@ import onnx
 from .. import data
 from ..errors import EngineError, ModelFileError, SrDeployError
 from ..files import digest_file
-from ..runtime.engine import open_engine, read_manifest
 from ..runtime.model_file import read_model
 from ..runtime.targets.onnxruntime import ReferenceSession
 from ..spec import Manifest, ModelSpec, Precision
@@ -20,6 +19,7 @@ from ..validate.reference import open_reference
 from . import Say
 from .calibration import refuse_calibrated
 from .newest import newest_engine, newest_model
+from .opening import manifest_of, open_or_rebuild
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def validate(
     """Measure an engine, or an exported ONNX, on the data sets in ``folder``.
 
     Args:
-        engine: An engine; None with ``model`` to measure the ONNX itself in ONNX Runtime.
+        engine: An engine or bundle; None with ``model`` to measure the ONNX itself in ONNX Runtime.
         model: An exported ONNX: what is measured, or with ``engine`` its reference. With
             neither, the newest engine of the current directory, else the newest ONNX.
         folder: Data sets, see :func:`~srdeploy.validate.datasets.find_datasets`.
@@ -57,11 +57,11 @@ def validate(
     if engine is None:
         assert model is not None  # one of them was given or found
         return _validate_model(model, folder, progress)
-    manifest = read_manifest(engine)
+    manifest = manifest_of(engine)
     graph, spec = _reference_model(engine, manifest, model)
     datasets = find_datasets(folder, spec.scale)
     refuse_calibrated(manifest, datasets)
-    session, manifest = open_engine(engine)
+    session, manifest = open_or_rebuild(engine, say)
     with session, open_reference(graph, spec) as reference:
         results = measure(session, reference, datasets, spec.scale, progress)
         return ValidationResult(Subject.of(manifest, session), results, manifest)

@@ -48,21 +48,40 @@ def read_manifest(engine: Path) -> Manifest:
         EngineError: It is missing, too large, damaged, or of another engine.
     """
     path = manifest_path(engine)
-    hint = "build the engine again with srdeploy build-engine"
     try:
-        if path.stat().st_size > LARGEST_MANIFEST:
-            raise EngineError(f"{path} is too large for a manifest", hint)
-        text = path.read_text(encoding="utf-8")
-        _check_format(text, path, hint)
-        manifest = load(Manifest, text)
+        with path.open("rb") as file:
+            content = file.read(LARGEST_MANIFEST + 1)
     except OSError as exc:
-        raise EngineError(f"{engine} has no manifest: {path}: {exc.strerror}", hint) from exc
-    except ValueError as exc:
-        raise EngineError(f"{path} is damaged: {exc}", hint) from exc
+        raise EngineError(f"{engine} has no manifest: {path}: {exc.strerror}") from exc
+    return parse_manifest(content, str(path))
+
+
+def parse_manifest(content: bytes, name: str) -> Manifest:
+    """Read a manifest that nobody vouches for.
+
+    Args:
+        content: JSON in UTF-8.
+        name: What errors call it.
+
+    Raises:
+        EngineError: It is too large, damaged, of another format, or names a file elsewhere.
+    """
+    if len(content) > LARGEST_MANIFEST:
+        raise EngineError(f"{name} is too large for a manifest")
+    try:
+        text = content.decode()
+        _check_format(text, name)
+        manifest = load(Manifest, text)
+        dump(manifest)  # what is nested too deeply to be written again
+    except (ValueError, RecursionError) as exc:
+        raise EngineError(f"{name} is damaged: {exc}") from exc
+    file = manifest.engine_file
+    if not file.isprintable() or file in ("", ".", "..") or set(file) & set("/\\:"):
+        raise EngineError(f"{name} is damaged: {file!r} is not the name of an engine file")
     return manifest
 
 
-def _check_format(text: str, path: Path, hint: str) -> None:
+def _check_format(text: str, name: str) -> None:
     """Say of a manifest of another format that it is one, not which field is unknown."""
     try:
         document = json.loads(text)
@@ -70,7 +89,7 @@ def _check_format(text: str, path: Path, hint: str) -> None:
         return  # who reads it says so
     found = document.get("format", MANIFEST_FORMAT) if isinstance(document, dict) else None
     if type(found) is int and found != MANIFEST_FORMAT:
-        raise EngineError(f"{path} is of format {found}, expected {MANIFEST_FORMAT}", hint)
+        raise EngineError(f"{name} is of format {found}, expected {MANIFEST_FORMAT}")
 
 
 def open_engine(engine: Path, parallel: int = 1, device: int = 0) -> tuple[Session, Manifest]:
@@ -86,6 +105,18 @@ def open_engine(engine: Path, parallel: int = 1, device: int = 0) -> tuple[Sessi
         StaleEngine: It was built for another machine, version or plugin.
         TargetUnavailable: Its target cannot run here.
     """
+    content, manifest = read_engine(engine)
+    if reason := why_stale(manifest.build, device):
+        raise StaleEngine(f"{engine} {reason}")
+    return open_target(manifest.build.target).open(content, manifest, parallel, device), manifest
+
+
+def read_engine(engine: Path) -> tuple[bytes, Manifest]:
+    """Read an engine that is what its manifest says, whether or not it fits this machine.
+
+    Raises:
+        EngineError: The engine is missing or damaged.
+    """
     if not engine.is_file():
         raise EngineError(f"there is no engine {engine}", "srdeploy build-engine makes one")
     manifest = read_manifest(engine)
@@ -97,10 +128,17 @@ def open_engine(engine: Path, parallel: int = 1, device: int = 0) -> tuple[Sessi
             f" (SHA-256 {found[:12]}…, expected {manifest.engine_sha256[:12]}…)",
             "it was changed or cut short; build it again",
         )
-    target = open_target(manifest.build.target)
-    if reason := target.mismatch(manifest.build, device) or _plugin_mismatch(manifest.build):
-        raise StaleEngine(f"{engine} {reason}")
-    return target.open(content, manifest, parallel, device), manifest
+    return content, manifest
+
+
+def why_stale(build: BuildConfig, device: int = 0) -> str | None:
+    """What keeps an engine from running here, or None: what it was built for, what is here.
+
+    Raises:
+        TargetUnavailable: Its target is not installed.
+    """
+    target = open_target(build.target)
+    return target.mismatch(build, device) or _plugin_mismatch(build)
 
 
 def _plugin_mismatch(build: BuildConfig) -> str | None:

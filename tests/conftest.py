@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,15 @@ settings.register_profile("srdeploy", deadline=None, max_examples=40, derandomiz
 settings.load_profile("srdeploy")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache folder of the session: nothing is written into the user's, nor taken from it."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SRDEPLOY_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,231 @@
+"""``srdeploy engines``: what the engine store holds, checked, bounded, moved to other machines."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import EngineError
+from ..files import write_bytes
+from ..runtime.bundle import SUFFIX, bundle_bytes, read_bundle
+from ..runtime.engine import read_engine, write_engine
+from ..runtime.store import GIB, EngineStore
+from ..runtime.store_entry import StoredEngine
+from ..runtime.store_rebuild import with_note
+from ..runtime.store_shelf import StoreEntry
+from ..spec import Manifest
+from . import Say
+from .opening import fitting
+
+SHORT = 12
+"""Characters of a digest that are shown."""
+LEAST_PREFIX = 4
+MIB = 1 << 20
+DAY_SECONDS = 86_400
+
+
+@dataclass(frozen=True)
+class Moved:
+    """An engine that was exported or imported.
+
+    Attributes:
+        digest: Of its build input.
+        path: What was written, None where it only went into the store.
+        manifest: Of the engine.
+    """
+
+    digest: str
+    path: Path | None
+    manifest: Manifest
+
+    def document(self) -> dict[str, Any]:
+        """All of it as plain JSON."""
+        return {
+            "digest": self.digest,
+            "path": str(self.path) if self.path else None,
+            "target": self.manifest.build.target,
+            "notes": self.manifest.notes,
+        }
+
+
+def list_engines(store: EngineStore) -> dict[str, Any]:
+    """What the store holds as plain JSON, the last used engine first; unchecked."""
+    entries = store.entries()
+    return {
+        "folder": str(store.folder),
+        "limit_bytes": store.limit_bytes,
+        "bytes": sum(entry.size for entry in entries),
+        "engines": [_row(entry) for entry in entries],
+    }
+
+
+def _row(entry: StoreEntry) -> dict[str, Any]:
+    used = datetime.datetime.fromtimestamp(entry.used, datetime.UTC)
+    row: dict[str, Any] = {
+        "digest": entry.digest,
+        "bytes": entry.size,
+        "used": used.isoformat(timespec="seconds"),
+        "variant": None,
+    }
+    if entry.manifest is None:
+        return row
+    build, drifts = entry.manifest.build, [record.drift for record in entry.manifest.drift]
+    return row | {
+        "variant": entry.manifest.model.variant,
+        "target": build.target,
+        "target_version": build.target_version,
+        "precision": build.precision.value,
+        "device": entry.manifest.device,
+        "milliseconds": entry.manifest.milliseconds,
+        "drift": min(drifts, default=None),
+    }
+
+
+def format_engines(listed: dict[str, Any]) -> list[str]:
+    """The list as lines for people."""
+    lines = [_line(row) for row in listed["engines"]]
+    count, size = len(lines), listed["bytes"] / GIB
+    limit = listed["limit_bytes"] / GIB
+    heading = f"{count} engines, {size:.2f} of {limit:g} GiB in {listed['folder']}"
+    return [heading, *lines]
+
+
+def _line(row: dict[str, Any]) -> str:
+    size = f"{row['bytes'] / MIB:.1f} MiB"
+    start = f"{row['digest'][:SHORT]}  {size:>11}  {row['used'][:16].replace('T', ' ')}"
+    if row["variant"] is None:
+        return f"{start}  damaged: its manifest cannot be read"
+    speed = "—" if row["milliseconds"] is None else f"{row['milliseconds']:.1f} ms"
+    drift = "—" if row["drift"] is None else f"{row['drift']:+.3f} dB"
+    target = f"{row['target']} {row['target_version']}"
+    return (
+        f"{start}  {row['variant']:<16} {row['precision']:<5} {speed:>10} {drift:>10}"
+        f"  {target}  {row['device']}"
+    )
+
+
+def verify_engines(store: EngineStore, repair: bool, say: Say) -> dict[str, str]:
+    """Check every byte of the store and say what is damaged, by digest."""
+    damaged = store.verify(say, repair)
+    for reason in damaged.values():
+        say(f"{'removed' if repair else 'damaged'}: {reason}")
+    return damaged
+
+
+def prune_engines(
+    store: EngineStore, keep_gib: float | None, older_days: float | None, say: Say
+) -> dict[str, Any]:
+    """Remove engines and say what that freed.
+
+    Args:
+        store: Where from.
+        keep_gib: Most that is left; None for the store's limit.
+        older_days: Engines that were not used for as long go; None for any age.
+        say: Takes lines for the user.
+    """
+    limit = None if keep_gib is None else int(keep_gib * GIB)
+    seconds = None if older_days is None else older_days * DAY_SECONDS
+    removed = store.prune(limit, seconds)
+    freed, left = sum(entry.size for entry in removed), store.entries()
+    say(f"removed {len(removed)} engines, freed {freed / MIB:.1f} MiB; {len(left)} are left")
+    over = sum(entry.size for entry in left) - (store.limit_bytes if limit is None else limit)
+    if over > 0:
+        say("note: what is beyond the limit is in use by another srdeploy and was left")
+    return {"removed": [entry.digest for entry in removed], "freed_bytes": freed}
+
+
+def export_engine(
+    store: EngineStore, which: str, output: Path | None, as_engine: bool, say: Say
+) -> Moved:
+    """Write a bundle, or an engine with its manifest, of an engine or of an entry of the store.
+
+    Args:
+        store: Where entries and graphs are.
+        which: An engine file, or the beginning of a digest.
+        output: What to write; None for a name made of the engine's, in the current directory.
+        as_engine: Whether the engine and its manifest are written in place of a bundle.
+        say: Takes lines for the user.
+
+    Raises:
+        EngineError: There is no such engine, or it or its graph is damaged or gone.
+        OutputError: The file could not be written.
+    """
+    path = Path(which)
+    stored = _from_file(store, path) if path.is_file() else _from_store(store, which)
+    name = Path(stored.manifest.engine_file)
+    if as_engine:
+        written = output or name
+        _write(written, stored)
+    else:
+        written = output or name.with_name(name.name + SUFFIX)
+        write_bytes(written, bundle_bytes(stored))
+    say(f"wrote {written}{' and its manifest' if as_engine else ''}")
+    return Moved(stored.manifest.build.digest(), written, stored.manifest)
+
+
+def _from_file(store: EngineStore, path: Path) -> StoredEngine:
+    content, manifest = read_engine(path)
+    graph = store.graph_of(manifest.build.graph_sha256)
+    if graph is None:
+        raise EngineError(
+            f"the graph that {path} was built from is not in the store {store.folder}",
+            "build it again with srdeploy build-engine",
+        )
+    return StoredEngine(content, manifest, graph)
+
+
+def _from_store(store: EngineStore, prefix: str) -> StoredEngine:
+    found = []
+    if len(prefix) >= LEAST_PREFIX:
+        found = [e.digest for e in store.entries() if e.digest.startswith(prefix.lower())]
+    if len(found) != 1:
+        several = f": {', '.join(digest[:SHORT] for digest in found)}" if found else ""
+        raise EngineError(
+            f"'{prefix}' is no engine file and names {len(found)} engines of the store{several}",
+            f"srdeploy engines ls shows the digests; at least {LEAST_PREFIX} characters are needed",
+        )
+    stored = store.get(found[0])
+    if stored is None:
+        raise EngineError(f"the engine {found[0][:SHORT]} was just removed from the store")
+    return with_note(stored)
+
+
+def import_engine(store: EngineStore, bundle: Path, output: Path | None, say: Say) -> Moved:
+    """Put what is in a bundle into the store, and write the engine if an output is named.
+
+    Args:
+        store: Where to.
+        bundle: Hostile until shown otherwise.
+        output: Engine to write, its manifest beside it; None for none.
+        say: Takes lines for the user.
+
+    Raises:
+        EngineError: It is no bundle, is damaged, or stale and cannot be rebuilt here.
+        OutputError: The engine could not be written.
+    """
+    stored = fitting(bundle, read_bundle(bundle), store, say)
+    digest = stored.manifest.build.digest()
+    if output is not None:
+        _write(output, stored)
+        say(f"wrote {output} and its manifest")
+    if any(entry.digest == digest for entry in store.entries()):
+        say(f"the engine is in the store as {digest[:SHORT]}")
+    return Moved(digest, output, stored.manifest)
+
+
+def _write(path: Path, stored: StoredEngine) -> None:
+    manifest = dataclasses.replace(stored.manifest, engine_file=path.name)
+    write_engine(path, stored.content, manifest)
+
+
+def damaged_error(damaged: Sequence[str], count: int) -> EngineError:
+    """What ``verify`` ends with where something is damaged."""
+    named = ", ".join(digest[:SHORT] for digest in damaged)
+    return EngineError(
+        f"{len(damaged)} of {count} engines are damaged: {named}",
+        "srdeploy engines verify --repair removes them; what needs one builds it again",
+    )
