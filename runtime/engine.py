@@ -10,6 +10,7 @@ from ..errors import EngineError, StaleEngine
 from ..files import write_files
 from ..plugins import plugin_versions
 from ..spec import MANIFEST_FORMAT, BuildConfig, Manifest, dump, load
+from .fitting import FittingSession
 from .session import Session
 from .targets import open_target
 
@@ -76,6 +77,8 @@ def _check_format(text: str, path: Path, hint: str) -> None:
 def open_engine(engine: Path, parallel: int = 1, device: int = 0) -> tuple[Session, Manifest]:
     """Open an engine after checking it against its manifest and this machine.
 
+    Frames that its profiles do not hold are made to fit (:class:`.FittingSession`).
+
     Args:
         engine: The engine file, its manifest beside it.
         parallel: Frames to keep in flight, see :meth:`Target.open`.
@@ -100,7 +103,8 @@ def open_engine(engine: Path, parallel: int = 1, device: int = 0) -> tuple[Sessi
     target = open_target(manifest.build.target)
     if reason := target.mismatch(manifest.build, device) or _plugin_mismatch(manifest.build):
         raise StaleEngine(f"{engine} {reason}")
-    return target.open(content, manifest, parallel, device), manifest
+    session = target.open(content, manifest, parallel, device)
+    return FittingSession(session, manifest, target.uses_profiles), manifest
 
 
 def _plugin_mismatch(build: BuildConfig) -> str | None:

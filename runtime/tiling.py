@@ -64,14 +64,15 @@ def windows(length: int, tile: int, halo: int) -> tuple[Window, ...]:
 
 
 def upscale_tiled(
-    session: Session, frames: Frames, tile: int, halo: int, parallel: int = 1
+    session: Session, frames: Frames, tile: int | tuple[int, int], halo: int, parallel: int = 1
 ) -> Frames:
-    """Upscale frames in tiles of at most ``tile`` × ``tile`` input pixels.
+    """Upscale frames in tiles of at most ``tile`` input pixels.
 
     Args:
         session: The engine.
         frames: N×H×W×3 uint8 RGB.
-        tile: Largest height and width that the engine sees, halo included.
+        tile: Largest height and width that the engine sees, halo included; one number for
+            both.
         halo: Input pixels around each core that the engine sees too; exact from the
             network's receptive radius on.
         parallel: Tiles in flight at once.
@@ -83,7 +84,8 @@ def upscale_tiled(
         EngineError: The tile has no core between its halos, or the engine failed.
     """
     _, height, width, _ = frames.shape
-    grid = list(product(windows(height, tile, halo), windows(width, tile, halo)))
+    rows_of, columns_of = (tile, tile) if isinstance(tile, int) else tile
+    grid = list(product(windows(height, rows_of, halo), windows(width, columns_of, halo)))
     if len(grid) == 1:
         return session.upscale(frames)
     scale = session.scale

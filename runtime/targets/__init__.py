@@ -42,11 +42,13 @@ class Target(ABC):
         name: Id, equal to the file name with hyphens for underscores.
         suffix: Ending of its engine files.
         precisions: What it builds; :meth:`missing_precision` says why another is refused.
+        uses_profiles: Whether its engines take the sizes of their profiles only.
     """
 
     name: str
     suffix: str
     precisions: frozenset[Precision]
+    uses_profiles: bool = False
 
     @abstractmethod
     def version(self) -> str:

@@ -156,6 +156,7 @@ class TensorRtRtxTarget(Target):
 
     name = "tensorrt-rtx"
     suffix = ".rtx.engine"
+    uses_profiles = True
     precisions = frozenset({Precision.FP32, Precision.FP16, Precision.BF16, Precision.INT8})
 
     def version(self) -> str:

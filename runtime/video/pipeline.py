@@ -120,7 +120,7 @@ class _Run:
             engine_seconds=self._engine.total,
             engine_busy_seconds=self._engine.busy,
             peak_in_flight=self._line.peak,
-            notes=(*reader.notes, *writer.notes),
+            notes=(*reader.notes, *writer.notes, *self._session.notes),
         )
 
     def _progress(self, began: float) -> Progress:
