@@ -54,6 +54,7 @@ class BuildOptions:
         profiles: Input sizes; empty for the default, or for the one of a static ONNX.
         capabilities: Compute capabilities of an ahead-of-time target; empty for all.
         min_int8: Least share of the Conv and MatMul MACs that int8 keeps in int8.
+        notes: Further sentences for the manifest.
     """
 
     target: str = AUTO
@@ -68,6 +69,7 @@ class BuildOptions:
     observer: str = "percentile"
     provider: str = ""
     tensorrt: TensorRtOptions = field(default_factory=TensorRtOptions)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,8 @@ def build_engine(
     best = _best(built, _searched_for(options))
     _check_budget(best, options.max_drift)
     path = output or Path(best.manifest.engine_file)
-    manifest = dataclasses.replace(best.manifest, engine_file=path.name)
+    notes = (*best.manifest.notes, *options.notes)
+    manifest = dataclasses.replace(best.manifest, engine_file=path.name, notes=notes)
     write_engine(path, best.content, manifest)
     write_build_page(
         page_path(path),

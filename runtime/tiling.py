@@ -18,6 +18,33 @@ from ..errors import EngineError
 from .session import Frames, Session
 
 
+class TiledSession(Session):
+    """A session that always cuts: one call is a whole frame, whatever its tiles.
+
+    Args:
+        session: The engine; it is closed by this session.
+        tile: Largest height and width that it sees, halo included.
+        halo: Input pixels around each core.
+    """
+
+    def __init__(self, session: Session, tile: int, halo: int) -> None:
+        self.scale, self.target, self.parallel = session.scale, session.target, session.parallel
+        self.minimum_size = session.minimum_size
+        self._session, self._tile, self._halo = session, tile, halo
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Of the engine."""
+        return self._session.notes
+
+    def _upscale(self, frames: Frames) -> Frames:
+        return upscale_tiled(self._session, frames, self._tile, self._halo)
+
+    def close(self) -> None:
+        """Close the engine."""
+        self._session.close()
+
+
 @dataclass(frozen=True)
 class Window:
     """One tile along one axis, in input pixels, ends excluded.
