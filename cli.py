@@ -456,6 +456,11 @@ def build_engine_command(
     help="GPUs to share the frames, such as 0,1; a process for each.  [default: the first]",
 )
 @click.option(
+    "--resume",
+    is_flag=True,
+    help="Keep finished parts of a video where the run fails, and go on from them.",
+)
+@click.option(
     "--allow-truncated",
     is_flag=True,
     help="Take what decodes of a video that is cut short, instead of failing.",
@@ -467,6 +472,7 @@ def run_command(
     engine: Path | None,
     devices: tuple[int, ...],
     while_building: bool,
+    resume: bool,
     **options: Any,
 ) -> None:
     """Upscale a video, a picture or a folder of pictures.
@@ -486,7 +492,7 @@ def run_command(
         result = run(
             sys.stdin.buffer if stdin else source,
             sys.stdout.buffer if stdout else path,
-            EngineChoice(engine, devices, while_building),
+            EngineChoice(engine, devices, while_building, resume),
             VideoOptions(**options),
             output.say,
             update,

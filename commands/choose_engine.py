@@ -36,12 +36,14 @@ class EngineChoice:
         engine: The file; None for the newest here, built if there is none.
         devices: Indices of GPUs, one process each; empty for the first.
         while_building: Whether to start on a quick engine where the one to use must be built.
+        resume: Whether a video goes on from the finished parts of an earlier run.
         build: How that is built.
     """
 
     engine: Path | None = None
     devices: tuple[int, ...] = ()
     while_building: bool = False
+    resume: bool = False
     build: BuildOptions = field(default_factory=BuildOptions)
 
 
@@ -88,7 +90,7 @@ def open_on(path: Path, devices: Sequence[int], parallel: int) -> tuple[Session,
 def opened(
     choice: EngineChoice, options: video.VideoOptions, parallel: int, say: Say
 ) -> Iterator[tuple[Session, video.VideoOptions]]:
-    """The engine, and the options with the halo of its network.
+    """The engine, and the options with what they take from it: halo, digest.
 
     Raises:
         SrDeployError: Nothing can be opened or made.
@@ -96,6 +98,8 @@ def opened(
     model = _to_build(choice, say) if choice.while_building else None
     if model is None:
         session, manifest = open_on(find_or_build(choice.engine, say), choice.devices, parallel)
+        if choice.resume:
+            options = dataclasses.replace(options, resume=manifest.engine_sha256)
         with session:
             yield session, _with_halo(options, manifest, say)
         return
@@ -117,8 +121,13 @@ def _to_build(choice: EngineChoice, say: Say) -> Path | None:
     """What to build an engine of while the run has begun; None where there is one to use.
 
     Raises:
-        SrDeployError: There is no ONNX, or --devices is given.
+        SrDeployError: There is no ONNX, or --devices or --resume is given.
     """
+    if choice.resume:
+        raise EngineError(
+            "--while-building changes the engine and does not go with --resume",
+            "build the engine first: srdeploy build-engine",
+        )
     if choice.devices:
         raise EngineError(
             "--while-building starts on the CPU and does not go with --devices",

@@ -58,6 +58,8 @@ def run(
     if isinstance(source, Path) and not source.exists():
         raise MediaError(f"there is no file or folder {source}", "check the path")
     still = isinstance(source, Path) and (source.is_dir() or pictures.is_picture(source))
+    if isinstance(engine, EngineChoice) and engine.resume and still:
+        raise MediaError("--resume is for videos", "leave it out")
     choice = engine if isinstance(engine, EngineChoice) else EngineChoice(engine)
     parallel = 1 if still else FRAMES_IN_FLIGHT
     with opened(choice, options, parallel, say) as (session, options):

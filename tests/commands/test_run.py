@@ -16,7 +16,7 @@ from srdeploy.commands.build_engine import BuildOptions, build_engine
 from srdeploy.commands.choose_engine import EngineChoice
 from srdeploy.commands.run import run
 from srdeploy.commands.while_building import BESIDE_A_RUN, quick_engine
-from srdeploy.errors import EngineError
+from srdeploy.errors import EngineError, MediaError
 from srdeploy.export.passes import run_passes
 from srdeploy.export.trace import trace
 from srdeploy.models import architecture
@@ -186,4 +186,37 @@ def test_devices_are_for_gpus(folder: Path) -> None:
     assert "leave --devices out" in caught.value.hint
     both = EngineChoice(devices=(0,), while_building=True)
     with pytest.raises(EngineError, match="does not go with --devices"):
+        run(Stream(lambda: True), io.BytesIO(), both, VideoOptions(), print, print)
+
+
+def test_an_interrupted_video_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("srdeploy.runtime.video.parts.PART_FRAMES", 4)
+    source, output = folder / "in.y4m", folder / "out.mkv"
+    source.write_bytes(HEAD + b"".join(map(frame, range(30))))
+    build_engine(folder / "net.onnx", BUILD, None, lambda _: None)
+    before = {p.name for p in folder.iterdir()}
+    choice = EngineChoice(resume=True)
+
+    def interrupt(done: int, *_: object) -> None:
+        if done > 8:
+            raise KeyboardInterrupt
+
+    slow = Path.write_bytes
+    monkeypatch.setattr(  # long enough for the interruption to come in between
+        Path, "write_bytes", lambda path, content: time.sleep(0.2) or slow(path, content)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        run(source, output, choice, VideoOptions(), print, interrupt)
+    assert {p.name for p in folder.iterdir()} - before == {".out.mkv.parts"}
+    result = run(source, output, choice, VideoOptions(), print, lambda *_: None)
+    assert result.frames == 30
+    assert any("frames are from an earlier run" in note for note in result.notes)
+    assert {p.name for p in folder.iterdir()} - before == {"out.mkv"}
+
+
+def test_what_cannot_be_resumed(folder: Path) -> None:
+    with pytest.raises(MediaError, match="for videos"):
+        run(folder, None, EngineChoice(resume=True), VideoOptions(), print, print)
+    both = EngineChoice(resume=True, while_building=True)
+    with pytest.raises(EngineError, match="does not go with --resume"):
         run(Stream(lambda: True), io.BytesIO(), both, VideoOptions(), print, print)
