@@ -21,7 +21,7 @@ from typing import Any
 import click
 
 from . import __version__
-from .commands.options import numbers, profiles, size, words
+from .commands.options import indices, numbers, profiles, size, words
 from .errors import SrDeployError
 from .spec import Precision
 
@@ -461,18 +461,43 @@ def build_engine_command(
 @click.option("--crf", type=click.IntRange(0, 63), help="Quality of the encoder; less is better.")
 @click.option("--preset", default="veryfast", show_default=True, help="Speed of the encoder.")
 @click.option(
+    "--while-building",
+    is_flag=True,
+    help="Where an engine must be built first: start on a quick one and change over to it.",
+)
+@click.option(
+    "--devices",
+    callback=_read_by(indices),
+    metavar="LIST",
+    default="",
+    help="GPUs to share the frames, such as 0,1; a process for each.  [default: the first]",
+)
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Keep finished parts of a video where the run fails, and go on from them.",
+)
+@click.option(
     "--allow-truncated",
     is_flag=True,
     help="Take what decodes of a video that is cut short, instead of failing.",
 )
 def run_command(
-    output: Output, source: Path, path: Path | None, engine: Path | None, **options: Any
+    output: Output,
+    source: Path,
+    path: Path | None,
+    engine: Path | None,
+    devices: tuple[int, ...],
+    while_building: bool,
+    resume: bool,
+    **options: Any,
 ) -> None:
     """Upscale a video, a picture or a folder of pictures.
 
     "-" as INPUT takes a video as YUV4MPEG2 from standard input, as OUTPUT (the default then)
     it writes one to standard output.
     """
+    from .commands.choose_engine import EngineChoice
     from .commands.run import run
     from .runtime.video import VideoOptions
 
@@ -484,7 +509,7 @@ def run_command(
         result = run(
             sys.stdin.buffer if stdin else source,
             sys.stdout.buffer if stdout else path,
-            engine,
+            EngineChoice(engine, devices, while_building, resume),
             VideoOptions(**options),
             output.say,
             update,

@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import onnx
-
 from .. import data
 from ..calib.build_page import to_json, write_build_page
 from ..calib.calibration_set import CalibrationSet
 from ..calib.int8 import MAX_DRIFT, MIN_INT8, Int8Result
 from ..calib.ranges import Progress
 from ..errors import BuildError, DriftExceeded, TargetUnavailable
+from ..export.sizes import static_size
 from ..files import digest_file
 from ..runtime.engine import page_path, write_engine
 from ..runtime.model_file import read_model
@@ -32,6 +31,7 @@ from .calibration import open_calibration_set
 from .half_range import HalfRange
 from .int8_search import Int8Search
 from .one_engine import Built, Source, build_one
+from .static_int8 import freed_of_size
 
 AUTO = "auto"
 
@@ -54,6 +54,7 @@ class BuildOptions:
         profiles: Input sizes; empty for the default, or for the one of a static ONNX.
         capabilities: Compute capabilities of an ahead-of-time target; empty for all.
         min_int8: Least share of the Conv and MatMul MACs that int8 keeps in int8.
+        notes: Further sentences for the manifest.
     """
 
     target: str = AUTO
@@ -68,6 +69,7 @@ class BuildOptions:
     observer: str = "percentile"
     provider: str = ""
     tensorrt: TensorRtOptions = field(default_factory=TensorRtOptions)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,10 @@ def build_engine(
     calibration = None
     if options.precision is Precision.INT8:
         calibration = open_calibration_set(options.calibration, options.strict, say)
+    size = static_size(model)
     with ReferenceCache(open_reference(model, spec)) as reference:
+        if size and calibration:
+            model = freed_of_size(model, spec, size, reference, source)
         job = Source(
             model,
             spec,
@@ -144,17 +149,19 @@ def build_engine(
                 target="",
                 target_version="",
                 precision=options.precision or Precision.FP32,
-                profiles=_profiles(model, options.profiles, source),
+                profiles=_profiles(size, options.profiles, source),
                 capabilities=options.capabilities,
                 provider=options.provider,
                 tensorrt=options.tensorrt,
             ),
+            fixed=size if calibration else None,
         )
         built = _build(job, targets, calibration, options, say, progress)
     best = _best(built, _searched_for(options))
     _check_budget(best, options.max_drift)
     path = output or Path(best.manifest.engine_file)
-    manifest = dataclasses.replace(best.manifest, engine_file=path.name)
+    notes = (*best.manifest.notes, *options.notes)
+    manifest = dataclasses.replace(best.manifest, engine_file=path.name, notes=notes)
     write_engine(path, best.content, manifest)
     write_build_page(
         page_path(path),
@@ -169,18 +176,17 @@ def build_engine(
 
 
 def _profiles(
-    model: onnx.ModelProto, wanted: tuple[ShapeRange, ...], source: Path
+    size: tuple[int, int, int] | None, wanted: tuple[ShapeRange, ...], source: Path
 ) -> tuple[ShapeRange, ...]:
-    """Input sizes: what was asked for, by default the only one of a static ONNX.
+    """Input sizes: what was asked for, by default the only ``size`` of a static ONNX.
 
     Raises:
         BuildError: A static ONNX takes another one.
     """
-    dims = model.graph.input[0].type.tensor_type.shape.dim
-    batch, height, width = (dims[axis].dim_value for axis in (0, 2, 3))
-    if not height or not width:
+    if size is None:
         return wanted or (ShapeRange(),)
-    only = ShapeRange.static(height, width, batch or 1)
+    batch, height, width = size
+    only = ShapeRange.static(height, width, batch)
     if wanted and wanted != (only,):
         raise BuildError(
             f"{source} takes frames of {width}×{height} only",

@@ -18,11 +18,11 @@ from ..files import cache_folder
 from ..runtime.session import Session
 from ..runtime.targets import Target
 from ..spec import Precision
-from ..validate.drift import measure, worst_drift
+from ..validate.drift import worst_drift
 from . import Say
 from .calibration import bundled
 from .finetune import Recovered, recover, trained_on
-from .one_engine import Built, Source, build_one, open_choice
+from .one_engine import Built, Source, build_one, measured_quality, open_choice
 
 # How often a search that met the budget on the tuning windows, but not on the whole proof
 # pictures, goes on with half of the budget.
@@ -206,9 +206,7 @@ class Int8Search:
         if in_float.cost > chosen.cost:
             return built
         with self._open(target, in_float.float_nodes) as session:
-            quality = measure(
-                session, self.source.reference, [self.source.proof], self.source.spec.scale
-            )
+            quality = measured_quality(self.source, session, target, built.manifest)
         rest, lost = built.manifest.build.rest, worst_drift(quality)
         if lost < worst_drift(built.quality):
             return built

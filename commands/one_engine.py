@@ -17,6 +17,8 @@ from ..errors import TargetUnavailable
 from ..export.macs import int8_mac_share
 from ..export.pixels import with_pixels
 from ..export.precision import lower
+from ..export.sizes import fix_size
+from ..runtime.fitting import FittingSession
 from ..runtime.session import Session
 from ..runtime.store import EngineStore
 from ..runtime.targets import Target, open_target, target_names
@@ -41,6 +43,8 @@ class Source:
         half_range: Keeps in float32 what fp16 cannot hold.
         config: What is asked for whatever the target: ONNX, profiles, options.
         store: Where engines are that were built before.
+        fixed: Batch, height and width of a static ONNX that ``model`` was freed of; engines are
+            given them back.
     """
 
     model: onnx.ModelProto
@@ -50,6 +54,12 @@ class Source:
     half_range: HalfRange
     config: BuildConfig
     store: EngineStore = field(default_factory=EngineStore)
+    fixed: tuple[int, int, int] | None = None
+
+    def pixels_graph(self, lowered: onnx.ModelProto) -> bytes:
+        """The graph of an engine, serialised, from the network in its precision."""
+        sized = fix_size(lowered, self.fixed, self.spec.scale) if self.fixed else lowered
+        return bytes(with_pixels(sized).SerializeToString())
 
 
 @dataclass(frozen=True)
@@ -102,7 +112,7 @@ def build_one(
     model = source.model if int8 is None else int8.graph(written)
     checked = source.half_range.pin(model, written)
     lowered = lower(checked.model, written)
-    graph = with_pixels(lowered).SerializeToString()
+    graph = source.pixels_graph(lowered)
     config = target.settle(
         dataclasses.replace(
             source.config,
@@ -154,7 +164,7 @@ def open_choice(source: Source, target: Target, model: onnx.ModelProto, int8: bo
     rest = target.rest_precision()
     written = target.written_rest(rest) if int8 else rest
     lowered = lower(source.half_range.pin(model, written).model, written)
-    graph = with_pixels(lowered).SerializeToString()
+    graph = source.pixels_graph(lowered)
     config = dataclasses.replace(
         source.config,
         target=target.name,
@@ -165,7 +175,15 @@ def open_choice(source: Source, target: Target, model: onnx.ModelProto, int8: bo
     config = target.settle(config, graph)
     built = target.build(graph, config)
     manifest = Manifest(config, source.spec, "", "an engine to time", built.device)
-    return target.open(built.content, manifest)
+    return comparable(target.open(built.content, manifest), target, manifest)
+
+
+def comparable(session: Session, target: Target, manifest: Manifest) -> FittingSession:
+    """A session that cuts and pads frames as any other one of the same profiles does.
+
+    An engine of one size and its reference then see the same windows of a picture.
+    """
+    return FittingSession(session, manifest, target.uses_profiles, exact=False)
 
 
 def _measured(source: Source, target: Target, built: Built, graph: bytes, say: Say) -> Built:
@@ -174,7 +192,7 @@ def _measured(source: Source, target: Target, built: Built, graph: bytes, say: S
     if why_not is None:
         with target.open(built.content, manifest) as session:
             milliseconds = _time(session, manifest.build.shapes)
-            quality = measure(session, source.reference, [source.proof], source.spec.scale)
+            quality = measured_quality(source, session, target, manifest)
         records = to_records(quality, executed_on=target.name)
         height, width = manifest.build.shapes.optimum
         say(f"{target.name}: {milliseconds:.0f} ms for a frame of {width}×{height}")
@@ -187,11 +205,19 @@ def _measured(source: Source, target: Target, built: Built, graph: bytes, say: S
         return dataclasses.replace(built, manifest=dataclasses.replace(manifest, notes=notes))
     same = stand_in.build(graph, dataclasses.replace(manifest.build, capabilities=()))
     with stand_in.open(same.content, manifest) as session:
-        quality = measure(session, source.reference, [source.proof], source.spec.scale)
+        quality = measured_quality(source, session, target, manifest)
     notes += (f"its drift was measured by executing the same graph in {stand_in.name}",)
     records = to_records(quality, executed_on=stand_in.name)
     manifest = dataclasses.replace(manifest, notes=notes, drift=records)
     return dataclasses.replace(built, manifest=manifest, quality=quality)
+
+
+def measured_quality(
+    source: Source, session: Session, target: Target, manifest: Manifest
+) -> tuple[DatasetResult, ...]:
+    """Drift of a session, on windows of the proof pictures where it takes no other sizes."""
+    engine, reference = (comparable(s, target, manifest) for s in (session, source.reference))
+    return measure(engine, reference, [source.proof], source.spec.scale)
 
 
 def _stand_in(build: BuildConfig) -> Target | None:
@@ -207,12 +233,13 @@ def _stand_in(build: BuildConfig) -> Target | None:
 
 
 def _time(session: Session, shapes: ShapeRange) -> float:
-    """Median milliseconds of a frame of the optimum size, after a warm-up."""
-    frame = np.random.default_rng(0).integers(0, 256, (1, *shapes.optimum, 3), dtype=np.uint8)
-    session.upscale(frame)
+    """Median milliseconds of a frame of the optimum size and batch, after a warm-up."""
+    shape = (shapes.batches[1], *shapes.optimum, 3)
+    frames = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    session.upscale(frames)
     times = []
     for _ in range(TIMED_FRAMES):
         started = time.perf_counter()
-        session.upscale(frame)
-        times.append((time.perf_counter() - started) * 1e3)
+        session.upscale(frames)
+        times.append((time.perf_counter() - started) * 1e3 / len(frames))
     return statistics.median(times)

@@ -6,12 +6,11 @@ from pathlib import Path
 
 from ..errors import StaleEngine
 from ..runtime.bundle import SUFFIX, read_bundle
-from ..runtime.engine import open_engine, read_manifest, why_stale
+from ..runtime.engine import open_checked, open_engine, read_manifest, why_stale
 from ..runtime.session import Session
 from ..runtime.store import EngineStore
 from ..runtime.store_entry import StoredEngine
 from ..runtime.store_rebuild import NOT_MEASURED, rebuild
-from ..runtime.targets import open_target
 from ..spec import Manifest
 from . import Say
 
@@ -30,13 +29,16 @@ def manifest_of(engine: Path) -> Manifest:
     return read_bundle(engine).manifest if is_bundle(engine) else read_manifest(engine)
 
 
-def open_or_rebuild(engine: Path, say: Say, parallel: int = 1) -> tuple[Session, Manifest]:
+def open_or_rebuild(
+    engine: Path, say: Say, parallel: int = 1, device: int = 0
+) -> tuple[Session, Manifest]:
     """Open an engine or a bundle; a stale one is rebuilt for this machine, its file left as it is.
 
     Args:
         engine: An engine, its manifest beside it, or a bundle.
         say: Takes lines for the user.
         parallel: Frames to keep in flight, see :meth:`Target.open`.
+        device: Index of the GPU, for targets that run on one.
 
     Raises:
         EngineError: It is missing or damaged.
@@ -46,9 +48,9 @@ def open_or_rebuild(engine: Path, say: Say, parallel: int = 1) -> tuple[Session,
     """
     if is_bundle(engine):
         stored = fitting(engine, read_bundle(engine), EngineStore(), say)
-        return _open(stored, parallel)
+        return _open(stored, parallel, device)
     try:
-        return open_engine(engine, parallel)
+        return open_engine(engine, parallel, device)
     except StaleEngine as stale:
         manifest, store = read_manifest(engine), EngineStore()
         graph = store.graph_of(manifest.build.graph_sha256)
@@ -58,7 +60,7 @@ def open_or_rebuild(engine: Path, say: Say, parallel: int = 1) -> tuple[Session,
                 f" {store.folder}",
                 "build it again with srdeploy build-engine, or import a bundle of it",
             ) from stale
-        return _open(_rebuilt(stale, manifest, graph, store, say), parallel)
+        return _open(_rebuilt(stale, manifest, graph, store, say), parallel, device)
 
 
 def fitting(bundle: Path, stored: StoredEngine, store: EngineStore, say: Say) -> StoredEngine:
@@ -94,6 +96,5 @@ def _rebuilt(
     return made
 
 
-def _open(stored: StoredEngine, parallel: int) -> tuple[Session, Manifest]:
-    target = open_target(stored.manifest.build.target)
-    return target.open(stored.content, stored.manifest, parallel), stored.manifest
+def _open(stored: StoredEngine, parallel: int, device: int) -> tuple[Session, Manifest]:
+    return open_checked(stored.content, stored.manifest, parallel, device), stored.manifest

@@ -70,3 +70,15 @@ def _shape(text: str) -> tuple[int, int, int]:
 def words(text: str) -> tuple[str, ...]:
     """What stands between commas."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def indices(text: str) -> tuple[int, ...]:
+    """Different whole numbers from 0 on, between commas.
+
+    Raises:
+        ValueError: One is none, or comes twice.
+    """
+    parts = words(text)
+    if not all(part.isdigit() for part in parts) or len(set(map(int, parts))) < len(parts):
+        raise ValueError(f"expected different indices such as 0,1, got '{text}'")
+    return tuple(map(int, parts))

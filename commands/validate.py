@@ -64,6 +64,8 @@ def validate(
     session, manifest = open_or_rebuild(engine, say)
     with session, open_reference(graph, spec) as reference:
         results = measure(session, reference, datasets, spec.scale, progress)
+        for note in session.notes:
+            say(f"note: {note}")
         return ValidationResult(Subject.of(manifest, session), results, manifest)
 
 

@@ -10,6 +10,7 @@ from ..errors import EngineError, StaleEngine
 from ..files import write_files
 from ..plugins import plugin_versions
 from ..spec import MANIFEST_FORMAT, BuildConfig, Manifest, dump, load
+from .fitting import FittingSession
 from .session import Session
 from .targets import open_target
 
@@ -95,6 +96,8 @@ def _check_format(text: str, name: str) -> None:
 def open_engine(engine: Path, parallel: int = 1, device: int = 0) -> tuple[Session, Manifest]:
     """Open an engine after checking it against its manifest and this machine.
 
+    Frames that its profiles do not hold are made to fit (:class:`.FittingSession`).
+
     Args:
         engine: The engine file, its manifest beside it.
         parallel: Frames to keep in flight, see :meth:`Target.open`.
@@ -108,7 +111,21 @@ def open_engine(engine: Path, parallel: int = 1, device: int = 0) -> tuple[Sessi
     content, manifest = read_engine(engine)
     if reason := why_stale(manifest.build, device):
         raise StaleEngine(f"{engine} {reason}")
-    return open_target(manifest.build.target).open(content, manifest, parallel, device), manifest
+    return open_checked(content, manifest, parallel, device), manifest
+
+
+def open_checked(
+    content: bytes, manifest: Manifest, parallel: int = 1, device: int = 0
+) -> FittingSession:
+    """Open an engine that was checked against its manifest and this machine.
+
+    Raises:
+        EngineError: Its target refuses it.
+        TargetUnavailable: Its target cannot run here.
+    """
+    target = open_target(manifest.build.target)
+    session = target.open(content, manifest, parallel, device)
+    return FittingSession(session, manifest, target.uses_profiles)
 
 
 def read_engine(engine: Path) -> tuple[bytes, Manifest]:

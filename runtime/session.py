@@ -33,6 +33,11 @@ class Session(ABC):
     parallel: int = 1
     minimum_size: int = 1
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What should be known of the frames so far, one sentence each."""
+        return ()
+
     def upscale(self, frames: Frames) -> Frames:
         """Upscale N×H×W×3 uint8 RGB to N×(sH)×(sW)×3.
 

@@ -18,6 +18,33 @@ from ..errors import EngineError
 from .session import Frames, Session
 
 
+class TiledSession(Session):
+    """A session that always cuts: one call is a whole frame, whatever its tiles.
+
+    Args:
+        session: The engine; it is closed by this session.
+        tile: Largest height and width that it sees, halo included.
+        halo: Input pixels around each core.
+    """
+
+    def __init__(self, session: Session, tile: int, halo: int) -> None:
+        self.scale, self.target, self.parallel = session.scale, session.target, session.parallel
+        self.minimum_size = session.minimum_size
+        self._session, self._tile, self._halo = session, tile, halo
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Of the engine."""
+        return self._session.notes
+
+    def _upscale(self, frames: Frames) -> Frames:
+        return upscale_tiled(self._session, frames, self._tile, self._halo)
+
+    def close(self) -> None:
+        """Close the engine."""
+        self._session.close()
+
+
 @dataclass(frozen=True)
 class Window:
     """One tile along one axis, in input pixels, ends excluded.
@@ -64,14 +91,15 @@ def windows(length: int, tile: int, halo: int) -> tuple[Window, ...]:
 
 
 def upscale_tiled(
-    session: Session, frames: Frames, tile: int, halo: int, parallel: int = 1
+    session: Session, frames: Frames, tile: int | tuple[int, int], halo: int, parallel: int = 1
 ) -> Frames:
-    """Upscale frames in tiles of at most ``tile`` × ``tile`` input pixels.
+    """Upscale frames in tiles of at most ``tile`` input pixels.
 
     Args:
         session: The engine.
         frames: N×H×W×3 uint8 RGB.
-        tile: Largest height and width that the engine sees, halo included.
+        tile: Largest height and width that the engine sees, halo included; one number for
+            both.
         halo: Input pixels around each core that the engine sees too; exact from the
             network's receptive radius on.
         parallel: Tiles in flight at once.
@@ -83,7 +111,8 @@ def upscale_tiled(
         EngineError: The tile has no core between its halos, or the engine failed.
     """
     _, height, width, _ = frames.shape
-    grid = list(product(windows(height, tile, halo), windows(width, tile, halo)))
+    rows_of, columns_of = (tile, tile) if isinstance(tile, int) else tile
+    grid = list(product(windows(height, rows_of, halo), windows(width, columns_of, halo)))
     if len(grid) == 1:
         return session.upscale(frames)
     scale = session.scale

@@ -20,6 +20,8 @@ class VideoOptions:
         allow_truncated: Take what decodes of a file that is cut short or damaged, instead of
             failing.
         encoder_threads: Threads of the encoder; 0 lets it decide.
+        resume: Digest of the engine, for a run that keeps finished parts where it fails and
+            goes on from those of an earlier one; None to begin at the beginning.
     """
 
     codec: str | None = None
@@ -29,6 +31,7 @@ class VideoOptions:
     halo: int = 32
     allow_truncated: bool = False
     encoder_threads: int = 0
+    resume: str | None = None
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class VideoResult:
     Attributes:
         frames: Frames written, as many as were decoded.
         seconds: Wall-clock time of the whole run.
-        fps: ``frames / seconds``.
+        fps: Frames a second, without those of an earlier run.
         width: Of the output, in pixels.
         height: Of the output, in pixels.
         codec: Encoder that was used.

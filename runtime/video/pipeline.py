@@ -11,16 +11,19 @@ from typing import Any, BinaryIO, TypeAlias
 
 import av
 
+from ...errors import MediaError
 from ..session import Frames, Session
 from ..tiling import upscale_tiled
 from .options import Progress, VideoOptions, VideoResult
 from .ordered import OrderedLine, Stopped
+from .parts import PartsWriter
 from .reader import VideoReader
 from .source import Picture
 from .streams import check_output
 from .writer import VideoWriter
 
 Item: TypeAlias = "Picture | av.Packet[Any]"
+Writer: TypeAlias = VideoWriter | PartsWriter
 _TICK = 0.1  # seconds between looks of the calling thread
 
 
@@ -46,14 +49,15 @@ def upscale_video(
         EngineError: The engine failed.
         KeyboardInterrupt: The caller was interrupted.
 
-    On any of these nothing is left at ``output`` that was not there before.
+    On any of these nothing is left at ``output`` that was not there before; with
+    ``options.resume`` finished parts are left beside it (:mod:`.parts`).
     """
     options = options or VideoOptions()
     began = time.perf_counter()
     check_output(source, output)
     reader = VideoReader(source, options.allow_truncated)
     try:
-        writer = VideoWriter(output, reader, session.scale, options)
+        writer = _writer(source, output, reader, session.scale, options)
         try:
             run = _Run(reader, writer, session, options)
             run.execute(progress)
@@ -66,11 +70,30 @@ def upscale_video(
     return run.result(time.perf_counter() - began)
 
 
+def _writer(
+    source: Path | BinaryIO,
+    output: Path | BinaryIO,
+    reader: VideoReader,
+    scale: int,
+    options: VideoOptions,
+) -> Writer:
+    if options.resume is None:
+        return VideoWriter(output, reader, scale, options)
+    if not isinstance(source, Path) or not isinstance(output, Path):
+        raise MediaError("a stream cannot be resumed", "name files to use --resume")
+    writer = VideoWriter(output, reader, scale, options)
+    try:
+        return PartsWriter(writer, source, output, scale, options)
+    except BaseException:
+        writer.abandon()
+        raise
+
+
 class _Run:
     """Threads of one run; the calling thread only waits, so that it can be interrupted."""
 
     def __init__(
-        self, reader: VideoReader, writer: VideoWriter, session: Session, options: VideoOptions
+        self, reader: VideoReader, writer: Writer, session: Session, options: VideoOptions
     ) -> None:
         self._reader, self._writer, self._session = reader, writer, session
         self._options = options
@@ -112,7 +135,7 @@ class _Run:
         return VideoResult(
             frames=writer.frames,
             seconds=seconds,
-            fps=writer.frames / seconds,
+            fps=(writer.frames - writer.skip) / seconds,
             width=writer.width,
             height=writer.height,
             codec=writer.codec,
@@ -120,12 +143,13 @@ class _Run:
             engine_seconds=self._engine.total,
             engine_busy_seconds=self._engine.busy,
             peak_in_flight=self._line.peak,
-            notes=(*reader.notes, *writer.notes),
+            notes=(*reader.notes, *writer.notes, *self._session.notes),
         )
 
     def _progress(self, began: float) -> Progress:
         done = self._writer.frames
-        return Progress(done, self._reader.total, done / (time.perf_counter() - began))
+        made = done - self._writer.skip
+        return Progress(done, self._reader.total, made / (time.perf_counter() - began))
 
     def _join(self) -> None:
         """Wait for every stage: none may touch the file or the engine after this."""
@@ -143,8 +167,13 @@ class _Run:
             self._finished.set()
 
     def _decode(self) -> None:
+        skip = self._writer.skip
         for item in self._reader.items():
-            self._line.put(item, isinstance(item, Picture))
+            picture = isinstance(item, Picture)
+            if picture and skip:
+                skip -= 1
+            elif picture or self._writer.takes_packets:
+                self._line.put(item, picture)
         self._line.end()
 
     def _infer(self) -> None:

@@ -94,13 +94,17 @@ def muxer_options(muxer: str, source: VideoFormat) -> dict[str, str]:
     return {"movie_timescale": str(unit)} if unit < _LARGEST_UNIT else {}
 
 
-def declare(stream: Any, source: VideoFormat, scale: int) -> None:
-    """Declare colour, pixel shape and rotation on a video stream."""
-    context, colour = stream.codec_context, source.colour
+def declare_pixels(context: Any, source: VideoFormat) -> None:
+    """Declare colour and pixel shape to an encoder."""
+    colour = source.colour
     context.colorspace, context.color_range = colour.matrix, colour.range
     context.color_primaries, context.color_trc = colour.primaries, colour.transfer
     if source.sample_aspect_ratio is not None:
         context.sample_aspect_ratio = source.sample_aspect_ratio
+
+
+def declare(stream: Any, source: VideoFormat, scale: int) -> None:
+    """Declare rotation on a video stream."""
     if source.display_matrix is not None:
         matrix = list(source.display_matrix)
         # its translation is in pixels of the picture, which has grown

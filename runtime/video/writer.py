@@ -23,7 +23,14 @@ from .options import VideoOptions
 from .partial import PartialFile, PipeFile
 from .reader import VideoReader
 from .source import Picture
-from .streams import check_rotation, declare, muxer_options, pixel_format_for, still_true
+from .streams import (
+    check_rotation,
+    declare,
+    declare_pixels,
+    muxer_options,
+    pixel_format_for,
+    still_true,
+)
 
 # given up in this order where the muxer refuses the header
 _OPTIONAL = ("data", "attachment", "video", "subtitle")
@@ -39,7 +46,11 @@ class VideoWriter:
         codec: Encoder in use.
         frames: Pictures taken so far.
         notes: What the output lacks of the source.
+        skip: Pictures of the source that are not to be written; none.
     """
+
+    skip = 0
+    takes_packets = True
 
     def __init__(
         self, output: Path | BinaryIO, reader: VideoReader, scale: int, options: VideoOptions
@@ -122,14 +133,74 @@ class VideoWriter:
                 self.notes.append(note)
         self._last_dts[index] = packet.dts
 
-    def _write_picture(self, picture: Picture) -> None:
+    @property
+    def extradata(self) -> bytes:
+        """Header of the encoder."""
+        return bytes(self._stream.codec_context.extradata or b"")
+
+    @property
+    def time_base(self) -> Fraction:
+        """Unit of the encoder's times, in seconds."""
+        return self._base
+
+    @property
+    def copied_streams(self) -> tuple[int, ...]:
+        """Indices of the source's streams whose packets are taken."""
+        return tuple(self._copies)
+
+    def new_encoder(self) -> Any:
+        """Another encoder like that of the output, opened.
+
+        Raises:
+            MediaError: It refuses to be.
+        """
+        context: Any = av.CodecContext.create(self.codec, "w")
+        context.framerate = self._source.rate or _SAFE_RATE
+        context.options = self._codec_options
+        self._set_up(context)
+        context.flags = self._stream.codec_context.flags  # where the muxer wants the header
+        try:
+            context.open()
+        except av.FFmpegError as exc:
+            raise self._failure(f"frame {self.frames + 1}", exc) from exc
+        return context
+
+    def encode_with(self, encoder: Any, frame: av.VideoFrame | None) -> list[av.Packet[Any]]:
+        """Packets of an encoder of :meth:`new_encoder`; None for the frame ends it.
+
+        Raises:
+            MediaError: It fails.
+        """
+        try:
+            return list(encoder.encode(frame))
+        except av.FFmpegError as exc:
+            raise self._failure("a frame", exc) from exc
+
+    def write_encoded(self, packet: av.Packet[Any]) -> None:
+        """Take a packet that another encoder made.
+
+        Raises:
+            MediaError: The muxer fails, or the disk is full.
+        """
+        packet.stream = self._stream
+        self._mux([packet])
+
+    def continue_after(self, pts: int) -> None:
+        """Let frames be numbered after this one where the container counts them."""
+        self._last_pts = pts
+
+    def frame_of(self, picture: Picture) -> av.VideoFrame:
+        """A picture as its encoder takes it."""
         frame = self._to_yuv(picture.pixels)
         frame.time_base = self._base
         if self._base == self._source.time_base:
             frame.pts, frame.duration = picture.pts, picture.duration
         else:
             frame.pts = self._frame_number(picture.pts)
-        self._mux(self._encode(frame))
+        return frame
+
+    def _write_picture(self, picture: Picture) -> None:
+        self._mux(self._encode(self.frame_of(picture)))
         self.frames += 1
 
     def _frame_number(self, pts: int) -> int:
@@ -211,7 +282,7 @@ class VideoWriter:
         source = self._source
         rate = source.rate or _SAFE_RATE
         self._base = 1 / rate if self._muxer in FIXED_RATE else source.time_base
-        options = {}
+        options: dict[str, str] = {}
         if self._muxer != Y4M:
             options = encoder_options(self._encoder, self._options.crf, self._options.preset)
         try:
@@ -221,20 +292,25 @@ class VideoWriter:
                 f"the container {self._muxer} takes no {self.codec}: {exc}",
                 "choose another --codec, or .mkv, which takes all",
             ) from exc
-        stream.width, stream.height = self.width, self.height
-        stream.pix_fmt = self._pixel_format
+        self._codec_options = options
         stream.time_base = self._base
-        context = stream.codec_context
+        self._set_up(stream.codec_context)
+        declare(stream, source, self._scale)
+        stream.metadata.update(still_true(reader.stream.metadata))
+        stream.disposition = reader.stream.disposition
+        return stream
+
+    def _set_up(self, context: Any) -> None:
+        """What every encoder of this output is told."""
+        context.width, context.height = self.width, self.height
+        context.pix_fmt = self._pixel_format
         context.time_base = self._base
         context.flags |= Flags.frame_duration
         context.thread_count = self._options.encoder_threads
         context.thread_type = "AUTO"  # PyAV's default makes x264 cut every frame into slices
         if self._muxer in FIXED_RATE:
             context.max_b_frames = 0  # such a container stores no order of display
-        declare(stream, source, self._scale)
-        stream.metadata.update(still_true(reader.stream.metadata))
-        stream.disposition = reader.stream.disposition
-        return stream
+        declare_pixels(context, self._source)
 
     def _add_copy(self, source: Any) -> Any:
         """A stream for copied packets; None where the container does not take it."""

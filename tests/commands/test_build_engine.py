@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from srdeploy.commands.build_engine import BuildOptions, _best, _searched_for, build_engine
 from srdeploy.commands.one_engine import Built
 from srdeploy.errors import BuildError
+from srdeploy.export.passes import run_passes
 from srdeploy.export.trace import trace
 from srdeploy.models import architecture
 from srdeploy.models.vapsr import VapSRConfig
-from srdeploy.runtime.model_file import attach_spec
-from srdeploy.spec import BuildConfig, Manifest, ModelSpec, Precision
+from srdeploy.models.weights.checkpoint import describe
+from srdeploy.runtime.engine import open_engine
+from srdeploy.spec import BuildConfig, Manifest, ModelSpec, Precision, ShapeRange
 from srdeploy.validate.results import DatasetResult, PictureResult
 
 
@@ -45,14 +48,72 @@ def test_int8_is_always_chosen_by_a_budget() -> None:
     assert _searched_for(BuildOptions(precision=Precision.FP32)) is None
 
 
-def test_a_graph_of_one_size_is_refused(tmp_path: Path) -> None:
-    family = architecture("vapsr")
-    network = family.build(VapSRConfig(2, 8, 2, 16)).eval()
-    spec = dataclasses.replace(family.describe(network.config), random_weights=True)
-    model = trace(network, spec, size=(32, 48))
-    attach_spec(model, spec)
-    path = tmp_path / "static.onnx"
+SIZE = (64, 96)
+
+
+def static_export(path: Path, name: str, config: object) -> Path:
+    """A network of random weights, exported for frames of ``SIZE`` alone."""
+    family = architecture(name)
+    torch.manual_seed(1)
+    network = family.build(config).eval()
+    spec = describe(family, config, network, "test")
+    model = trace(network, spec, size=SIZE)
+    run_passes(model)
     path.write_bytes(model.SerializeToString())
-    with pytest.raises(BuildError, match="48×32 only"):
-        build_engine(path, BuildOptions(), None, lambda _: None)
-    assert [p.name for p in tmp_path.iterdir()] == ["static.onnx"]
+    return path
+
+
+@pytest.fixture(scope="module")
+def static_vapsr(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("static") / "static.onnx"
+    return static_export(path, "vapsr", VapSRConfig(2, 8, 1, 16))
+
+
+@pytest.mark.parametrize(
+    ("target", "precision"),
+    [
+        ("onnxruntime", Precision.FP32),
+        ("openvino", Precision.FP32),
+        pytest.param("openvino", Precision.INT8, marks=pytest.mark.slow),
+        pytest.param("onnxruntime", Precision.INT8, marks=pytest.mark.slow),
+    ],
+)
+def test_a_graph_of_one_size(
+    static_vapsr: Path,
+    target: str,
+    precision: Precision,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is built, its drift measured, and it takes frames of any size."""
+    monkeypatch.setenv("SRDEPLOY_CACHE", str(tmp_path / "cache"))
+    options = BuildOptions(target, precision, max_drift=9.0, min_int8=1.0)
+    result = build_engine(static_vapsr, options, tmp_path / "e", lambda _: None)
+    assert result.manifest.build.profiles == (ShapeRange.static(*SIZE),)
+    (record,) = result.manifest.drift
+    lost, fidelity = (0.02, 45) if precision is Precision.FP32 else (9.0, 20)
+    assert abs(record.drift) <= lost
+    assert record.fidelity > fidelity
+    assert (result.manifest.int8_mac_share > 0.7) == (precision is Precision.INT8)
+    session, _ = open_engine(result.path)
+    with session:
+        assert session.upscale(np.zeros((1, 100, 90, 3), np.uint8)).shape == (1, 200, 180, 3)
+        assert len(session.notes) == 2, "cut in one direction, mirrored in the other"
+
+
+def test_another_size_than_that_of_the_graph_is_refused(static_vapsr: Path, tmp_path: Path) -> None:
+    options = BuildOptions("onnxruntime", profiles=(ShapeRange.static(64, 64),))
+    with pytest.raises(BuildError, match="96×64 only"):
+        build_engine(static_vapsr, options, tmp_path / "e", lambda _: None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_int8_of_a_graph_that_holds_its_size(tmp_path: Path) -> None:
+    """The masks of shifted windows are constants of a static export."""
+    tiny = next(v.config for v in architecture("hat").variants if v.tiny)
+    path = static_export(tmp_path / "hat.onnx", "hat", tiny)
+    options = BuildOptions("onnxruntime", Precision.INT8)
+    with pytest.raises(BuildError, match="stands in the graph's constants") as caught:
+        build_engine(path, options, None, lambda _: None)
+    assert "--shapes 64x96" in caught.value.hint
+    assert [p.name for p in tmp_path.iterdir()] == ["hat.onnx"]
