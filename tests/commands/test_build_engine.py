@@ -6,12 +6,15 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from srdeploy.cli import main
 from srdeploy.commands.build_engine import BuildOptions, _best, _searched_for, build_engine
 from srdeploy.commands.one_engine import Built
-from srdeploy.errors import BuildError
+from srdeploy.errors import BuildError, TargetUnavailable
 from srdeploy.export.trace import trace
 from srdeploy.models import architecture
 from srdeploy.models.vapsr import VapSRConfig
+from srdeploy.runtime import gpu_facts
 from srdeploy.runtime.model_file import attach_spec
 from srdeploy.spec import BuildConfig, Manifest, ModelSpec, Precision
 from srdeploy.validate.results import DatasetResult, PictureResult
@@ -56,3 +59,26 @@ def test_a_graph_of_one_size_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="48×32 only"):
         build_engine(path, BuildOptions(), None, lambda _: None)
     assert [p.name for p in tmp_path.iterdir()] == ["static.onnx"]
+
+
+def test_a_provider_goes_with_its_target() -> None:
+    done = CliRunner().invoke(main, ["build-engine", "absent.onnx", "--provider", "cuda"])
+    assert done.exit_code == 2
+    assert "--target onnxruntime" in done.output
+
+
+def test_a_provider_that_cannot_run_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also for int8, whose calibration takes minutes."""
+    monkeypatch.setattr(gpu_facts, "DRIVER_LIBRARY", "/absent/libcuda.so.1")
+    family = architecture("vapsr")
+    network = family.build(VapSRConfig(2, 8, 2, 16)).eval()
+    spec = dataclasses.replace(family.describe(network.config), random_weights=True)
+    model = trace(network, spec)
+    attach_spec(model, spec)
+    (tmp_path / "f.onnx").write_bytes(model.SerializeToString())
+    options = BuildOptions("onnxruntime", Precision.INT8, provider="tensorrt")
+    with pytest.raises(TargetUnavailable, match="no NVIDIA driver"):
+        build_engine(tmp_path / "f.onnx", options, None, lambda _: None)
+    assert [p.name for p in tmp_path.iterdir()] == ["f.onnx"]
