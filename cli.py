@@ -553,3 +553,15 @@ def validate_command(
     output.result(to_json(result.subject, result.datasets, max_drift))
     if max_drift is not None:
         check_budget(result.datasets, max_drift)
+
+
+@command("doctor")
+def doctor_command(output: Output) -> None:
+    """Show what this machine can do, and what installs the rest."""
+    from .commands.doctor import check_base, doctor, format_report, to_json
+
+    report = doctor(output.say)
+    for line in format_report(report):
+        output.say(line)
+    output.result(to_json(report))
+    check_base(report)

@@ -65,40 +65,46 @@ def require(installed: OnnxRuntime, name: str, device: int = 0) -> Gpu:
     Raises:
         TargetUnavailable: It cannot run here; says all that is missing and what brings it.
     """
-    provider = PROVIDERS[name]
     what = f"ONNX Runtime {installed.version} cannot use its {name} provider"
-    library = installed.folder / provider.library
-    if os.name == "posix" and not library.is_file():
+    if found := problems(installed, name):
+        causes, fixes = (dict.fromkeys(part) for part in zip(*found, strict=True))
+        raise TargetUnavailable(f"{what}: {'; '.join(causes)}", "; ".join(fixes))
+    gpus = gpu_facts.gpus()
+    if device >= len(gpus):
         raise TargetUnavailable(
-            f"{what}: it was built without",
-            "pip uninstall -y onnxruntime; pip install --force-reinstall onnxruntime-gpu",
-        )
-    problems, hints = _driver_problems(installed.cuda)
-    missing = shared_libraries.load_needed(library, provider.opens) if library.is_file() else ()
-    absent = [name for name in missing if name != "libcuda.so.1"]  # the driver's own
-    if absent:
-        problems.append(f"missing libraries: {', '.join(absent)}")
-        hints += [line for name in absent if (line := _brings(name, installed)) not in hints]
-    if problems:
-        raise TargetUnavailable(f"{what}: {'; '.join(problems)}", "; ".join(dict.fromkeys(hints)))
-    found = gpu_facts.gpus()
-    if device >= len(found):
-        raise TargetUnavailable(
-            f"{what}: there is no GPU {device}, this machine has {len(found)}",
+            f"{what}: there is no GPU {device}, this machine has {len(gpus)}",
             "nvidia-smi -L lists the GPUs",
         )
-    return found[device]
+    return gpus[device]
 
 
-def _driver_problems(cuda: str) -> tuple[list[str], list[str]]:
+def problems(installed: OnnxRuntime, name: str) -> tuple[tuple[str, str], ...]:
+    """What keeps a provider from running here, each with what to do about it."""
+    provider = PROVIDERS[name]
+    library = installed.folder / provider.library
+    if not library.is_file():
+        if os.name != "posix":  # the files have other names there, and say nothing to us
+            return _driver_problems(installed.cuda)
+        fix = "pip uninstall -y onnxruntime && pip install --force-reinstall onnxruntime-gpu"
+        return (("it was built without", fix),)
+    missing = shared_libraries.load_needed(library, provider.opens)
+    absent = [name for name in missing if name != "libcuda.so.1"]  # the driver's own
+    groups: dict[str, list[str]] = {}
+    for soname in absent:
+        groups.setdefault(_brings(soname, installed), []).append(soname)
+    lacking = ((f"{', '.join(sonames)} missing", fix) for fix, sonames in groups.items())
+    return (*_driver_problems(installed.cuda), *lacking)
+
+
+def _driver_problems(cuda: str) -> tuple[tuple[str, str], ...]:
     try:
         gpu_facts.gpus()
     except TargetUnavailable as exc:
-        return [exc.message], [exc.hint]
+        return ((exc.message, exc.hint),)
     # libraries of a CUDA run on every driver of the same major version
     if problem := gpu_facts.driver_problem(f"{cuda.partition('.')[0]}.0" if cuda else ""):
-        return [problem], [gpu_facts.NEWER_DRIVER]
-    return [], []
+        return ((problem, gpu_facts.NEWER_DRIVER),)
+    return ()
 
 
 def _brings(soname: str, installed: OnnxRuntime) -> str:
