@@ -400,6 +400,12 @@ def export_command(output: Output, path: Path | None, **options: Any) -> None:
     default="",
     help="Compute capabilities for tensorrt-rtx, such as 8.6,8.9.  [default: all]",
 )
+@click.option(
+    "--provider",
+    type=click.Choice(["cpu", "cuda", "tensorrt"]),
+    default="",
+    help="Execution provider of --target onnxruntime.  [default: cpu]",
+)
 @click.option("-o", "--output", "path", type=click.Path(path_type=Path), help="Engine to write.")
 def build_engine_command(
     output: Output, source: Path | None, path: Path | None, precision: str | None, **options: Any
@@ -420,6 +426,8 @@ def build_engine_command(
             )
         output.say(f"building from {source}, the newest export in this directory")
     chosen = Precision(precision) if precision else None
+    if options["provider"] and options["target"] != "onnxruntime":
+        raise click.UsageError("--provider chooses within --target onnxruntime: give that too")
     if options["finetune"] and chosen is not Precision.INT8:
         raise click.UsageError("--finetune recovers what int8 loses: give --int8 too")
     wanted = BuildOptions(precision=chosen, **options)
@@ -667,3 +675,15 @@ def engines_import_command(output: Output, bundle: Path, path: Path | None) -> N
     from .runtime.store import EngineStore
 
     output.result(import_engine(EngineStore(), bundle, path, output.say).document())
+
+
+@command("doctor")
+def doctor_command(output: Output) -> None:
+    """Show what this machine can do, and what installs the rest."""
+    from .commands.doctor import check_base, doctor, format_report, to_json
+
+    report = doctor(output.say)
+    for line in format_report(report):
+        output.say(line)
+    output.result(to_json(report))
+    check_base(report)

@@ -258,7 +258,7 @@ def _targets(options: BuildOptions, say: Say) -> list[Target]:
     """The target that was asked for, or all that run here and build the precision."""
     wanted = options.precision
     if options.target != AUTO:
-        target = open_target(options.target)
+        target = open_target(options.target).with_provider(options.provider)
         if wanted and wanted not in target.precisions:
             raise BuildError(
                 f"the target {target.name} builds no {wanted}",
@@ -268,7 +268,7 @@ def _targets(options: BuildOptions, say: Say) -> list[Target]:
     fitting = []
     for name in target_names():
         try:
-            target = open_target(name)
+            target = open_target(name).with_provider(options.provider)
         except TargetUnavailable as exc:
             say(f"{exc.message}; {exc.hint}")
             continue

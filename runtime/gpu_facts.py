@@ -20,14 +20,10 @@ DRIVER_LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _NO_DEVICE, _OUT_OF_RANGE = 100, 101
 _MAJOR, _MINOR = 75, 76
 
-INSTALL_DRIVER = (
-    "install NVIDIA's driver: 'sudo ubuntu-drivers install' on Ubuntu, else from"
-    " https://www.nvidia.com/drivers; a container sees it when it is started with --gpus all"
-)
 NEWER_DRIVER = (
-    "install a newer driver: 'sudo ubuntu-drivers install' on Ubuntu, else from"
-    " https://www.nvidia.com/drivers"
+    "sudo ubuntu-drivers install (on Ubuntu; elsewhere from https://www.nvidia.com/drivers)"
 )
+INSTALL_DRIVER = f"{NEWER_DRIVER}; a container sees it when it is started with --gpus all"
 _HINTS = {
     34: "a stub of the CUDA toolkit was loaded: take its folder 'stubs' out of LD_LIBRARY_PATH",
     35: NEWER_DRIVER,
@@ -106,9 +102,7 @@ def _load() -> ctypes.CDLL:
     try:
         return ctypes.CDLL(DRIVER_LIBRARY)
     except OSError as exc:
-        raise TargetUnavailable(
-            f"there is no NVIDIA driver: {DRIVER_LIBRARY} cannot be loaded ({exc})", INSTALL_DRIVER
-        ) from exc
+        raise TargetUnavailable(f"there is no NVIDIA driver: {exc}", INSTALL_DRIVER) from exc
 
 
 def _driver() -> ctypes.CDLL:

@@ -26,7 +26,7 @@ TOP = set(MAY_IMPORT) | {"commands", "cli", "bench"}
 HOMES = {
     "av": {"runtime/video", "data/demo_clip.py"},
     "filelock": {"runtime/store_lock.py"},
-    "onnxruntime": {"runtime/targets/onnxruntime.py"},
+    "onnxruntime": {"runtime/onnx_session.py", "runtime/targets/onnxruntime.py"},
     "openvino": {"runtime/targets/openvino.py"},
     "pycuda": {"runtime/cuda.py"},
     "cuda": {"runtime/cuda.py"},

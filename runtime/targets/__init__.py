@@ -10,7 +10,7 @@ import pkgutil
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
-from ...errors import TargetUnavailable
+from ...errors import BuildError, TargetUnavailable
 from ...spec import BuildConfig, Manifest, Precision
 from ..layers import LayerReport
 from ..session import Session
@@ -69,6 +69,20 @@ class Target(ABC):
         """Float type that an int8 graph is written in; another one only where a target lowers
         the float part itself because it cannot fuse Q/DQ in that type."""
         return config_rest
+
+    def with_provider(self, provider: str) -> Target:
+        """This target on an execution provider of its library; empty for its own choice.
+
+        Raises:
+            BuildError: It has no such provider.
+            TargetUnavailable: The provider cannot run on this machine.
+        """
+        if provider:
+            raise BuildError(
+                f"the target {self.name} has no providers to choose from, got '{provider}'",
+                "--provider goes with --target onnxruntime",
+            )
+        return self
 
     def settle(self, config: BuildConfig, graph: bytes) -> BuildConfig:
         """Fill in what of this machine decides what the engine becomes: GPU, plugins.

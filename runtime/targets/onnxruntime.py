@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 from typing import Any
@@ -12,27 +13,22 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from ...errors import BuildError, EngineError, ModelFileError
-from ...spec import BuildConfig, Manifest, Precision
+from ...errors import BuildError, EngineError, ModelFileError, SrDeployError, TargetUnavailable
+from ...spec import BuildConfig, Gpu, Manifest, Precision
+from ..execution_providers import CPU, PROVIDERS, require
+from ..onnx_session import (
+    OnnxRuntimeSession,
+    cpu_session,
+    gpu_session,
+    installed,
+    placement_notes,
+)
 from ..session import Frames, Session
 from . import BuiltEngine, Target
 
 FloatRunner = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 Runner = Callable[[dict[str, NDArray[Any]]], dict[str, NDArray[Any]]]
 """A graph as a function from its inputs to its outputs, by name."""
-
-
-def _session(
-    content: bytes, threads: int = 0, as_written: bool = False, keep_memory: bool = True
-) -> ort.InferenceSession:
-    """Open a graph on the CPU; ``as_written`` keeps Q/DQ pairs instead of int8 kernels."""
-    options = ort.SessionOptions()
-    options.enable_cpu_mem_arena = keep_memory
-    options.log_severity_level = 3  # errors only: its warnings are about its own optimiser
-    options.intra_op_num_threads = threads
-    if as_written:
-        options.add_session_config_entry("session.disable_quant_qdq", "1")
-    return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 def graph_runner(model: onnx.ModelProto, keep_memory: bool = True) -> Runner:
@@ -49,7 +45,7 @@ def graph_runner(model: onnx.ModelProto, keep_memory: bool = True) -> Runner:
         ModelFileError: ONNX Runtime refuses the model.
     """
     try:
-        session = _session(model.SerializeToString(), as_written=True, keep_memory=keep_memory)
+        session = cpu_session(model.SerializeToString(), as_written=True, keep_memory=keep_memory)
     except Exception as exc:  # its exceptions have no common base but Exception
         raise ModelFileError(f"ONNX Runtime refuses the model: {exc}") from exc
     names = [value.name for value in session.get_outputs()]
@@ -104,7 +100,7 @@ def typed_runner(model: onnx.ModelProto) -> FloatRunner:
             alone.ir_version = model.ir_version
             try:
                 # one thread: a pool for each of thousands of nodes is too many threads
-                sessions[index] = _session(alone.SerializeToString(), threads=1)
+                sessions[index] = cpu_session(alone.SerializeToString(), threads=1)
             except Exception as exc:  # its exceptions have no common base but Exception
                 raise ModelFileError(f"ONNX Runtime refuses the node {node.name}: {exc}") from exc
         return sessions[index]
@@ -158,30 +154,26 @@ class ReferenceSession(Session):
         return interleaved
 
 
-class OnnxRuntimeSession(Session):
-    """An engine file, uint8 N×H×W×3 in and out, in ONNX Runtime on the CPU."""
-
-    target = "onnxruntime"
-
-    def __init__(self, content: bytes, scale: int) -> None:
-        self.scale = scale
-        self._session = _session(content)
-
-    def _upscale(self, frames: Frames) -> Frames:
-        try:
-            upscaled: Frames = self._session.run(None, {"frames": frames})[0]
-        except Exception as exc:
-            raise EngineError(f"ONNX Runtime failed on {frames.shape}: {exc}") from exc
-        return upscaled
-
-
 class OnnxRuntimeTarget(Target):
-    """Engines are ONNX files that plain ONNX Runtime runs."""
+    """Engines are ONNX files that plain ONNX Runtime runs.
+
+    Args:
+        provider: Execution provider to build for.
+    """
 
     name = "onnxruntime"
     suffix = ".onnxruntime.onnx"
-    # bf16 convolutions have no CPU kernel here
+    # bf16 convolutions have no kernel: not on the CPU, and on a GPU none was seen to run
     precisions = frozenset({Precision.FP32, Precision.FP16, Precision.INT8})
+
+    def __init__(self, provider: str = CPU) -> None:
+        self._provider = provider
+        self.uses_profiles = provider == "tensorrt"
+
+    def with_provider(self, provider: str) -> Target:
+        if provider in PROVIDERS:
+            require(installed(), provider)
+        return OnnxRuntimeTarget(provider or CPU)
 
     def version(self) -> str:
         return str(ort.__version__)
@@ -190,25 +182,75 @@ class OnnxRuntimeTarget(Target):
         return None
 
     def rest_precision(self) -> Precision:
-        return Precision.FP32  # on a CPU fp16 runs through casts, slower than fp32
+        if self._provider == CPU:
+            return Precision.FP32  # on a CPU fp16 runs through casts, slower than fp32
+        return Precision.FP16
+
+    def settle(self, config: BuildConfig, graph: bytes) -> BuildConfig:
+        if config.provider not in PROVIDERS:
+            return dataclasses.replace(config, provider=CPU)
+        gpu = require(installed(), config.provider)
+        return dataclasses.replace(config, gpu=gpu)
+
+    def mismatch(self, build: BuildConfig, device: int = 0) -> str | None:
+        if reason := super().mismatch(build, device):
+            return reason
+        if build.provider in PROVIDERS:
+            try:
+                require(installed(), build.provider, device)
+            except TargetUnavailable as exc:
+                return (
+                    f"was built for ONNX Runtime's {build.provider} provider on {build.gpu}."
+                    f" Here, {exc.message}. To get it: {exc.hint}"
+                )
+        return None
 
     def build(self, graph: bytes, config: BuildConfig) -> BuiltEngine:
         try:
-            _session(graph, threads=1)
+            if config.provider not in PROVIDERS:
+                cpu_session(graph, threads=1)
+                return BuiltEngine(graph, device=f"CPU, {os.cpu_count()} threads")
+            session = gpu_session(graph, config, 0)
+        except SrDeployError:
+            raise
         except Exception as exc:
             raise BuildError(
                 f"ONNX Runtime refuses the {config.precision} graph: {exc}",
                 "try another precision, or --target openvino",
             ) from exc
-        return BuiltEngine(graph, device=f"CPU, {os.cpu_count()} threads")
+        notes = (*placement_notes(config.provider, session), *_rounding(config))
+        return BuiltEngine(graph, str(config.gpu), notes)
 
     def _open(self, content: bytes, manifest: Manifest, parallel: int, device: int) -> Session:
         try:
-            return OnnxRuntimeSession(content, manifest.model.scale)
+            return OnnxRuntimeSession(content, manifest.model.scale, manifest.build, device)
+        except SrDeployError:
+            raise
         except Exception as exc:
             raise EngineError(
                 f"{manifest.engine_file} cannot be opened: {exc}", "build it again"
             ) from exc
+
+
+def _rounding(config: BuildConfig) -> tuple[str, ...]:
+    """What a provider computes in another type than the graph says."""
+    if config.provider == "cuda" and config.precision is Precision.INT8:
+        return (
+            "ONNX Runtime's cuda provider has no int8 convolutions: it computes them between"
+            f" Q/DQ pairs in {config.rest}, no faster; the tensorrt provider computes in int8",
+        )
+    if config.provider == "tensorrt" and Precision.FP32 in (config.precision, config.rest):
+        if not _has_tf32(config.gpu) or config.tensorrt.tf32:
+            return ()
+        return (
+            "ONNX Runtime's tensorrt provider cannot be kept from rounding float32 products to"
+            " TF32; the environment variable NVIDIA_TF32_OVERRIDE=0 does",
+        )
+    return ()
+
+
+def _has_tf32(gpu: Gpu | None) -> bool:
+    return gpu is not None and int(gpu.capability.partition(".")[0]) >= 8
 
 
 TARGET = OnnxRuntimeTarget()

@@ -7,14 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
+from srdeploy.cli import main
 from srdeploy.commands.build_engine import BuildOptions, _best, _searched_for, build_engine
 from srdeploy.commands.one_engine import Built
-from srdeploy.errors import BuildError
+from srdeploy.errors import BuildError, TargetUnavailable
 from srdeploy.export.passes import run_passes
 from srdeploy.export.trace import trace
 from srdeploy.models import architecture
 from srdeploy.models.vapsr import VapSRConfig
 from srdeploy.models.weights.checkpoint import describe
+from srdeploy.runtime import gpu_facts
 from srdeploy.runtime.engine import open_engine
 from srdeploy.spec import BuildConfig, Manifest, ModelSpec, Precision, ShapeRange
 from srdeploy.validate.results import DatasetResult, PictureResult
@@ -117,3 +120,21 @@ def test_int8_of_a_graph_that_holds_its_size(tmp_path: Path) -> None:
         build_engine(path, options, None, lambda _: None)
     assert "--shapes 64x96" in caught.value.hint
     assert [p.name for p in tmp_path.iterdir()] == ["hat.onnx"]
+
+
+def test_a_provider_goes_with_its_target() -> None:
+    done = CliRunner().invoke(main, ["build-engine", "absent.onnx", "--provider", "cuda"])
+    assert done.exit_code == 2
+    assert "--target onnxruntime" in done.output
+
+
+def test_a_provider_that_cannot_run_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also for int8, whose calibration takes minutes."""
+    monkeypatch.setattr(gpu_facts, "DRIVER_LIBRARY", "/absent/libcuda.so.1")
+    path = static_export(tmp_path / "f.onnx", "vapsr", VapSRConfig(2, 8, 2, 16))
+    options = BuildOptions("onnxruntime", Precision.INT8, provider="tensorrt")
+    with pytest.raises(TargetUnavailable, match="no NVIDIA driver"):
+        build_engine(path, options, None, lambda _: None)
+    assert [p.name for p in tmp_path.iterdir()] == ["f.onnx"]

@@ -1,0 +1,130 @@
+"""Installed versions that do not get on with each other, found from plain facts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from ..gpu_facts import INSTALL_DRIVER, NEWER_DRIVER
+from .findings import Finding, State
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is installed, as far as versions can clash.
+
+    Attributes:
+        distributions: Package of pip to its version.
+        failed_imports: Module that is installed to the error of its import.
+        libraries: Soname to version of the libraries that load.
+        driver: Version of CUDA that the driver speaks; empty without a driver.
+        ort_cuda: Version of CUDA that ONNX Runtime was built for; empty for none.
+        ort_tensorrt: The libnvinfer that ONNX Runtime's TensorRT provider is linked to.
+    """
+
+    distributions: Mapping[str, str] = field(default_factory=dict)
+    failed_imports: Mapping[str, str] = field(default_factory=dict)
+    libraries: Mapping[str, str] = field(default_factory=dict)
+    driver: str = ""
+    ort_cuda: str = ""
+    ort_tensorrt: str = ""
+
+
+def clashes(facts: Facts) -> tuple[Finding, ...]:
+    """Each clash with the line that ends it."""
+    found = (
+        *_two_onnxruntimes(facts),
+        *_tensorrt_of_onnxruntime(facts),
+        *_numpy_of_tensorrt(facts),
+        *_cuda_of_driver(facts),
+        *_pycuda_without_driver(facts),
+        *_bindings_without_libraries(facts),
+    )
+    return tuple(Finding(name, State.BROKEN, detail, (fix,)) for name, detail, fix in found)
+
+
+def _two_onnxruntimes(facts: Facts) -> Iterator[tuple[str, str, str]]:
+    both = ("onnxruntime", "onnxruntime-gpu")
+    if all(name in facts.distributions for name in both):
+        versions = " and ".join(f"{name} {facts.distributions[name]}" for name in both)
+        yield (
+            "two ONNX Runtimes",
+            f"{versions} write into one folder: which of them runs is chance",
+            "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu",
+        )
+
+
+def _tensorrt_of_onnxruntime(facts: Facts) -> Iterator[tuple[str, str, str]]:
+    """The provider is linked to one major version."""
+    wanted = facts.ort_tensorrt
+    others = [name for name in facts.libraries if name.startswith("libnvinfer.so.")]
+    installed = _tensorrt(facts)
+    major = wanted.rpartition(".")[2]
+    if not wanted or wanted in facts.libraries or not (others or installed):
+        return
+    if not others and installed.partition(".")[0] == major:
+        return  # its libraries are missing, which is said elsewhere
+    here = f"TensorRT {installed}" if installed else ", ".join(others)
+    cuda = facts.ort_cuda.partition(".")[0]
+    yield (
+        "ONNX Runtime and TensorRT",
+        f"ONNX Runtime's tensorrt provider is linked to {wanted}, here is {here};"
+        " --target tensorrt uses that one, --provider tensorrt cannot",
+        f"pip install 'tensorrt-cu{cuda}=={major}.*'",
+    )
+
+
+def _numpy_of_tensorrt(facts: Facts) -> Iterator[tuple[str, str, str]]:
+    tensorrt, numpy = _tensorrt(facts), facts.distributions.get("numpy", "")
+    if tensorrt and numpy and _numbers(tensorrt) < (11,) and _numbers(numpy) >= (2, 4):
+        yield (
+            "TensorRT and numpy",
+            f"the plugins of TensorRT {tensorrt} do not get on with numpy {numpy}",
+            "pip install 'numpy<2.4'",
+        )
+
+
+def _cuda_of_driver(facts: Facts) -> Iterator[tuple[str, str, str]]:
+    if not (facts.driver and facts.ort_cuda):
+        return
+    if _numbers(facts.driver)[0] < _numbers(facts.ort_cuda)[0]:
+        yield (
+            "ONNX Runtime and the driver",
+            f"ONNX Runtime was built for CUDA {facts.ort_cuda}, the driver speaks {facts.driver}",
+            NEWER_DRIVER,
+        )
+
+
+def _pycuda_without_driver(facts: Facts) -> Iterator[tuple[str, str, str]]:
+    if "pycuda" in facts.distributions and not facts.driver:
+        yield (
+            "pycuda",
+            f"pycuda {facts.distributions['pycuda']} is installed, but there is no driver for it",
+            INSTALL_DRIVER,
+        )
+
+
+def _bindings_without_libraries(facts: Facts) -> Iterator[tuple[str, str, str]]:
+    error = facts.failed_imports.get("tensorrt", "")
+    installed = _tensorrt(facts)
+    if not installed or "libnv" not in error:
+        return
+    name = next(n for n in facts.distributions if n.startswith("tensorrt") and "rtx" not in n)
+    base = name.replace("_", "-").removesuffix("-bindings").removesuffix("-libs")
+    yield (
+        "TensorRT's libraries",
+        f"the bindings of TensorRT {installed} are installed without their libraries: {error}",
+        f"pip install --force-reinstall --no-cache-dir {base}=={installed}",
+    )
+
+
+def _tensorrt(facts: Facts) -> str:
+    """Version of the installed TensorRT, by whichever of its packages is here."""
+    others = (n for n in sorted(facts.distributions) if n.startswith("tensorrt"))
+    ours = (n for n in ("tensorrt", *others) if "rtx" not in n and "lean" not in n)
+    return next((facts.distributions[n] for n in ours if n in facts.distributions), "")
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    parts = (part for part in version.split("+")[0].split("."))
+    return tuple(int(part) for part in parts if part.isdigit())
