@@ -6,6 +6,7 @@ The only file that prints or exits. Whatever is heavy is imported inside a comma
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import signal
@@ -21,9 +22,9 @@ from typing import Any
 import click
 
 from . import __version__
-from .commands.options import indices, numbers, profiles, size, words
+from .commands.options import generations, indices, numbers, profiles, size, words
 from .errors import SrDeployError
-from .spec import Precision
+from .spec import Compatibility, Precision, TensorRtOptions
 
 INTERRUPTED = 130
 SECONDS_BETWEEN_LINES = 10
@@ -332,7 +333,7 @@ def export_command(output: Output, path: Path | None, **options: Any) -> None:
     "--target",
     default="auto",
     show_default=True,
-    help="auto, onnxruntime, openvino or tensorrt-rtx.",
+    help="auto, onnxruntime, openvino, tensorrt or tensorrt-rtx.",
 )
 @click.option("--fp32", "precision", flag_value="fp32")
 @click.option("--fp16", "precision", flag_value="fp16")
@@ -401,22 +402,72 @@ def export_command(output: Output, path: Path | None, **options: Any) -> None:
     help="Compute capabilities for tensorrt-rtx, such as 8.6,8.9.  [default: all]",
 )
 @click.option(
+    "--for",
+    "generations",
+    callback=_read_by(generations),
+    metavar="LIST",
+    default="",
+    help="GPUs for tensorrt-rtx by generation: rtx20, rtx30, rtx40, rtx50.",
+)
+@click.option(
+    "--compat",
+    "compatibility",
+    type=click.Choice([kind.value for kind in Compatibility]),
+    default=Compatibility.SAME_GPU.value,
+    show_default=True,
+    help="Which other GPUs an engine of tensorrt is to run on.",
+)
+@click.option(
+    "--workspace",
+    "workspace_mib",
+    type=click.IntRange(0),
+    metavar="MIB",
+    default=0,
+    help="Most scratch memory of a TensorRT layer.  [default: what is free]",
+)
+@click.option(
+    "--optimization-level",
+    type=click.IntRange(0, 5),
+    default=3,
+    show_default=True,
+    help="TensorRT's: longer builds for faster engines.",
+)
+@click.option(
+    "--version-compatible", is_flag=True, help="An engine that later TensorRT 10 or 11 run too."
+)
+@click.option(
+    "--strip-weights",
+    "stripped",
+    is_flag=True,
+    help="Leave the weights out; they come back from the graph in the engine store.",
+)
+@click.option("--tf32", is_flag=True, help="Let TensorRT round float32 products to TF32.")
+@click.option("--explain", is_flag=True, help="Print every layer: precision as built, and time.")
+@click.option(
     "--provider",
     type=click.Choice(["cpu", "cuda", "tensorrt"]),
-    default="",
     help="Execution provider of --target onnxruntime.  [default: cpu]",
 )
 @click.option("-o", "--output", "path", type=click.Path(path_type=Path), help="Engine to write.")
 def build_engine_command(
-    output: Output, source: Path | None, path: Path | None, precision: str | None, **options: Any
+    output: Output,
+    source: Path | None,
+    path: Path | None,
+    precision: str | None,
+    explain: bool,
+    **options: Any,
 ) -> None:
     """Build an engine from an exported ONNX and measure its drift.
 
     Without SOURCE the newest exported ONNX of the current directory is taken.
     """
     from .commands.build_engine import BuildOptions, build_engine
+    from .commands.explain import say_layers
     from .commands.newest import newest_model
 
+    options["tensorrt"] = _tensorrt_options(options)
+    options["provider"] = options["provider"] or ""
+    options["capabilities"] += options.pop("generations")
     if source is None:
         source = newest_model(Path())
         if source is None:
@@ -446,8 +497,23 @@ def build_engine_command(
         output.say(f"{manifest.int8_mac_share:.0%} of the Conv and MatMul MACs are int8")
     for note in manifest.notes:
         output.say(f"note: {note}")
+    say_layers(result.layers, explain, output.say)
     output.say(f"wrote {result.path}, its manifest and {result.page.name}")
     output.result(result.document())
+
+
+def _tensorrt_options(options: dict[str, Any]) -> TensorRtOptions:
+    """Take the options of TensorRT alone out of a command's; refused for other targets."""
+    names = [field.name for field in dataclasses.fields(TensorRtOptions)]
+    given = {name: options.pop(name) for name in names}
+    chosen = TensorRtOptions(**given | {"compatibility": Compatibility(given["compatibility"])})
+    target, ours = options["target"], options["capabilities"] or options["generations"]
+    if (ours or chosen != TensorRtOptions()) and target in ("onnxruntime", "openvino"):
+        raise click.UsageError(
+            f"--target {target} takes none of --cc, --for, --compat, --workspace, --tf32,"
+            " --optimization-level, --version-compatible, --strip-weights: they are TensorRT's"
+        )
+    return chosen
 
 
 @command("run")

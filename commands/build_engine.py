@@ -16,8 +16,9 @@ from ..calib.int8 import MAX_DRIFT, MIN_INT8, Int8Result
 from ..calib.ranges import Progress
 from ..errors import BuildError, DriftExceeded, TargetUnavailable
 from ..export.sizes import static_size
-from ..files import digest_file
-from ..runtime.engine import page_path, write_engine
+from ..files import digest_file, write_bytes
+from ..runtime.engine import log_path, page_path, write_engine
+from ..runtime.layers import LayerReport
 from ..runtime.model_file import read_model
 from ..runtime.targets import Target, open_target, target_names
 from ..spec import BuildConfig, Manifest, Precision, ShapeRange, TensorRtOptions, dump
@@ -83,6 +84,7 @@ class BuildResult:
         quality: Drift by picture of the proof set.
         calibration: What an int8 engine was calibrated on.
         int8: What the search found, for int8.
+        layers: As they were built; empty where the target does not tell.
     """
 
     path: Path
@@ -91,11 +93,13 @@ class BuildResult:
     quality: tuple[DatasetResult, ...]
     calibration: CalibrationSet | None = None
     int8: Int8Result | None = None
+    layers: LayerReport = field(default_factory=LayerReport)
 
     def document(self) -> dict[str, Any]:
         """All of it as plain JSON."""
         made: dict[str, Any] = {"path": str(self.path), "page": str(self.page)}
         made |= json.loads(dump(self.manifest))
+        made["layers"] = dataclasses.asdict(self.layers)
         made["datasets"] = [dataset_to_json(result) for result in self.quality]
         if self.calibration and self.int8:
             made["calibration"] = self.calibration.manifest()
@@ -163,6 +167,10 @@ def build_engine(
     notes = (*best.manifest.notes, *options.notes)
     manifest = dataclasses.replace(best.manifest, engine_file=path.name, notes=notes)
     write_engine(path, best.content, manifest)
+    if best.log:
+        write_bytes(log_path(path), best.log.encode())
+    else:
+        log_path(path).unlink(missing_ok=True)  # of an engine that was here before
     write_build_page(
         page_path(path),
         manifest,
@@ -172,7 +180,9 @@ def build_engine(
         best.findings,
         options.max_drift,
     )
-    return BuildResult(path, page_path(path), manifest, best.quality, calibration, best.int8)
+    return BuildResult(
+        path, page_path(path), manifest, best.quality, calibration, best.int8, best.layers
+    )
 
 
 def _profiles(

@@ -19,6 +19,7 @@ from ..export.pixels import with_pixels
 from ..export.precision import lower
 from ..export.sizes import fix_size
 from ..runtime.fitting import FittingSession
+from ..runtime.layers import LayerReport
 from ..runtime.session import Session
 from ..runtime.store import EngineStore
 from ..runtime.targets import Target, open_target, target_names
@@ -72,6 +73,8 @@ class Built:
         quality: Drift by picture of the proof set; empty where nothing could be executed.
         findings: One sentence per tensor beyond half of fp16's range.
         int8: What the search found, for int8.
+        log: What the builder said; empty where it says nothing.
+        layers: As they were built, with their times where the engine runs here.
     """
 
     content: bytes
@@ -79,6 +82,8 @@ class Built:
     quality: tuple[DatasetResult, ...]
     findings: tuple[str, ...]
     int8: Int8Result | None
+    log: str = ""
+    layers: LayerReport = field(default_factory=LayerReport)
 
 
 def build_one(
@@ -143,7 +148,7 @@ def build_one(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         calibration_pictures=calibration_pictures,
     )
-    engine = Built(built.content, manifest, (), checked.notes, int8)
+    engine = Built(built.content, manifest, (), checked.notes, int8, built.log, built.layers)
     measured = _measured(source, target, engine, graph, say)
     source.store.record(config.digest(), measured.manifest)
     return measured
@@ -193,11 +198,12 @@ def _measured(source: Source, target: Target, built: Built, graph: bytes, say: S
         with target.open(built.content, manifest) as session:
             milliseconds = _time(session, manifest.build.shapes)
             quality = measured_quality(source, session, target, manifest)
+        layers = built.layers.timed(target.layer_times(built.content, manifest))
         records = to_records(quality, executed_on=target.name)
         height, width = manifest.build.shapes.optimum
         say(f"{target.name}: {milliseconds:.0f} ms for a frame of {width}×{height}")
         manifest = dataclasses.replace(manifest, milliseconds=milliseconds, drift=records)
-        return dataclasses.replace(built, manifest=manifest, quality=quality)
+        return dataclasses.replace(built, manifest=manifest, quality=quality, layers=layers)
     notes = (*manifest.notes, f"the engine was not executed: {why_not}")
     stand_in = _stand_in(manifest.build)
     if stand_in is None:

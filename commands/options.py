@@ -67,6 +67,22 @@ def _shape(text: str) -> tuple[int, int, int]:
     return int(batch), *size(rest)
 
 
+# Compute capabilities of the consumer GPUs of each generation.
+GENERATIONS = {"rtx20": "7.5", "rtx30": "8.6", "rtx40": "8.9", "rtx50": "12.0"}
+
+
+def generations(text: str) -> tuple[str, ...]:
+    """Compute capabilities of generations of GPUs, ``rtx30,rtx40``.
+
+    Raises:
+        ValueError: One is not known.
+    """
+    names = words(text.lower())
+    if unknown := [name for name in names if name not in GENERATIONS]:
+        raise ValueError(f"unknown: {', '.join(unknown)}; known: {', '.join(GENERATIONS)}")
+    return tuple(GENERATIONS[name] for name in names)
+
+
 def words(text: str) -> tuple[str, ...]:
     """What stands between commas."""
     return tuple(part.strip() for part in text.split(",") if part.strip())

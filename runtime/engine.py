@@ -27,6 +27,11 @@ def page_path(engine: Path) -> Path:
     return engine.with_name(engine.name + ".html")
 
 
+def log_path(engine: Path) -> Path:
+    """``F.log`` beside the engine ``F``: what the builder said."""
+    return engine.with_name(engine.name + ".log")
+
+
 def write_engine(engine: Path, content: bytes, manifest: Manifest) -> None:
     """Write an engine and its manifest, both whole or neither, the manifest last.
 

@@ -9,13 +9,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 import onnx
 
+from ..plugins.onnx_functions import inline_functions
+
 LISTING = "Layers:\n"
-"""How the description starts in the builder's log."""
+"""How the builder's message starts that describes the layers."""
+
+INSPECTED = "[LAYERS] "
+"""What stands in a build log before the inspector's JSON, where the builder lists no layers."""
 
 # TensorRT's names of types, in all its spellings, to ours; the narrowest first.
 _TYPES = {
@@ -90,14 +95,34 @@ class LayerReport:
     """
 
     layers: tuple[BuiltLayer, ...] = ()
-    nodes: tuple[NodePrecision, ...] = field(default=())
+    nodes: tuple[NodePrecision, ...] = ()
+
+    def timed(self, milliseconds: Mapping[str, float]) -> LayerReport:
+        """The same with the times of layers by name."""
+        layers = (replace(x, milliseconds=milliseconds.get(x.name)) for x in self.layers)
+        return replace(self, layers=tuple(layers))
 
 
-def report(layers: Sequence[BuiltLayer], graph: onnx.ModelProto) -> LayerReport:
-    """Compare layers with the graph that they were built from, local functions inlined."""
-    asked = asked_precisions(graph)
+def report(log: str, graph: bytes) -> LayerReport:
+    """Compare the layers that a build log describes with the graph that they were built from.
+
+    Empty where the log describes none.
+    """
+    layers = described(log)
+    if not layers:
+        return LayerReport()
+    asked = asked_precisions(inline_functions(onnx.load_model_from_string(graph)))
     built = {node: _built(node, layers) for node in asked}
     return LayerReport(tuple(layers), tuple(NodePrecision(n, asked[n], built[n]) for n in asked))
+
+
+def described(log: str) -> tuple[BuiltLayer, ...]:
+    """Layers that a build log describes: TensorRT's own listing, or the inspector's JSON."""
+    _, found, listing = log.rpartition(f"] {LISTING}")
+    if found:
+        return from_log(listing)
+    inspected = [line for line in log.splitlines() if line.startswith(INSPECTED)]
+    return from_inspector(inspected[-1].removeprefix(INSPECTED)) if inspected else ()
 
 
 def asked_precisions(graph: onnx.ModelProto) -> dict[str, str]:
@@ -150,8 +175,8 @@ def _operands(layer: BuiltLayer) -> str:
 
 
 def from_log(listing: str) -> tuple[BuiltLayer, ...]:
-    """Layers of the text that the builder logs."""
-    lines = listing.removeprefix(LISTING).split("\n\n", 1)[0].split("\n")
+    """Layers of the text that the builder logs, without its first line."""
+    lines = listing.split("\n\n", 1)[0].split("\n")
     return tuple(layer for line in lines if (layer := _from_line(line)) is not None)
 
 

@@ -107,9 +107,9 @@ class EngineStore:
             if kept is not None and not kept.imported:
                 say(f"{target.name}: {config.precision} engine {digest[:12]} taken from the store")
                 self._shelf.touch(digest)
-                return BuiltEngine(
-                    kept.content, kept.manifest.device, kept.manifest.notes, kept.log
-                )
+                layers = target.layers_of(kept.log, graph)
+                facts = kept.manifest
+                return BuiltEngine(kept.content, facts.device, facts.notes, kept.log, layers)
             built = _build(target, graph, config, say)
             manifest = Manifest(
                 build=config,

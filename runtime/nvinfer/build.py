@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...spec import BuildConfig, Compatibility
-from ..layers import LISTING, BuiltLayer, from_inspector, from_log
+from ..layers import INSPECTED, LISTING
 from .library import Library
 from .log import Log
 from .parsing import parse
@@ -51,14 +51,12 @@ class BuildOutcome:
     Attributes:
         engine: The serialised engine.
         log: All that the library said.
-        layers: As built.
         timing_cache: What is timed now; empty where nothing is.
         notes: What should be known, one sentence each.
     """
 
     engine: bytes
     log: str
-    layers: tuple[BuiltLayer, ...]
     timing_cache: bytes
     notes: tuple[str, ...] = ()
 
@@ -100,8 +98,7 @@ def build(library: Library, job: BuildJob) -> BuildOutcome:
     engine = bytes(serialized)
     return BuildOutcome(
         engine,
-        log.text(),
-        _layers(library, engine, log),
+        log.text() + _inspected(library, engine, log),
         _timing_cache(library, config),
         tuple(notes),
     )
@@ -196,19 +193,18 @@ def _add_profiles(builder: Any, network: Any, config: Any, wanted: BuildConfig) 
             raise BuildFailed(f"the library refuses the profile {shapes}", "give other --shapes")
 
 
-def _layers(library: Library, engine: bytes, log: Log) -> tuple[BuiltLayer, ...]:
-    """Layers as built: from the log, or from the engine where the log lists none."""
-    if listing := log.message_starting(LISTING):
-        return from_log(listing)
-    if library.traits.ahead_of_time:
-        return ()  # its engines are opened on the GPU that they are for
+def _inspected(library: Library, engine: bytes, log: Log) -> str:
+    """A line with what the inspector says of the layers, where the builder does not list them."""
+    if log.message_starting(LISTING) or library.traits.ahead_of_time:
+        return ""  # what is built ahead of time is opened on the GPU that it is for
     runtime = library.trt.Runtime(log.sink)
     runtime.engine_host_code_allowed = True  # it was built a moment ago
     opened = runtime.deserialize_cuda_engine(engine)
     if opened is None:
-        return ()
+        return ""
     inspector = opened.create_engine_inspector()
-    return from_inspector(inspector.get_engine_information(library.trt.LayerInformationFormat.JSON))
+    document = inspector.get_engine_information(library.trt.LayerInformationFormat.JSON)
+    return INSPECTED + " ".join(document.splitlines()) + "\n"
 
 
 def _timing_cache(library: Library, config: Any) -> bytes:

@@ -6,13 +6,11 @@ import importlib.util
 from collections.abc import Callable
 
 import numpy as np
-import onnx
 
 from ...errors import EngineError, TargetUnavailable
-from ...plugins.onnx_functions import inline_functions
 from ...spec import Manifest, Precision
 from .. import gpu_facts
-from ..layers import report
+from ..layers import LayerReport, report
 from ..session import Session
 from ..targets import BuiltEngine, Target
 from .apart import build_apart
@@ -58,8 +56,7 @@ class NvinferTarget(Target):
         """Build in a process of its own, and compare the engine with the graph."""
         outcome = build_apart(self.module, str(self.library), job, TIMEOUT_SECONDS)
         self._keep(job, outcome)
-        graph = inline_functions(onnx.load_model_from_string(job.graph))
-        layers = report(outcome.layers, graph)
+        layers = self.layers_of(outcome.log, job.graph)
         differing = [node for node in layers.nodes if node.differs]
         if differing:
             first = differing[0]
@@ -68,6 +65,9 @@ class NvinferTarget(Target):
                 f" {first.node} is {first.built}, asked was {first.asked}; --explain lists all",
             )
         return BuiltEngine(outcome.engine, device, (*notes, *outcome.notes), outcome.log, layers)
+
+    def layers_of(self, log: str, graph: bytes) -> LayerReport:
+        return report(log, graph)
 
     def _keep(self, job: BuildJob, outcome: BuildOutcome) -> None:
         """Keep what a build learnt for the next one."""

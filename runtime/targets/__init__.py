@@ -109,6 +109,13 @@ class Target(ABC):
             BuildError: The backend refuses the graph or an option, with its own message.
         """
 
+    def layers_of(self, log: str, graph: bytes) -> LayerReport:
+        """Layers of an engine as its build log describes them, against the graph's precisions.
+
+        Empty where the target does not tell.
+        """
+        return LayerReport()
+
     def layer_times(self, content: bytes, manifest: Manifest) -> dict[str, float]:
         """Median milliseconds of each layer of a frame of the optimum size.
 

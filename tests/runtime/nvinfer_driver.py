@@ -19,6 +19,7 @@ sys.modules[NAME] = facade  # noqa: F821
 calls, returns = facade.calls, facade.returns
 
 from srdeploy.errors import EngineError, OutOfDeviceMemory  # noqa: E402
+from srdeploy.runtime.layers import described  # noqa: E402
 from srdeploy.runtime.nvinfer.build import BuildFailed, BuildJob, build  # noqa: E402
 from srdeploy.runtime.nvinfer.execution import OpenedEngine  # noqa: E402
 from srdeploy.runtime.nvinfer.library import library_of  # noqa: E402
@@ -89,7 +90,7 @@ for chosen in options:
     found["builds"].append(
         {
             "engine": made.engine.decode(),
-            "layers": [(layer.name, layer.inputs, layer.nodes) for layer in made.layers],
+            "layers": [(layer.name, layer.inputs, layer.nodes) for layer in described(made.log)],
             "timing": made.timing_cache.decode(),
             "flags": [str(a[0].name) for k, n, a in calls if n == "set_flag"],
             "cleared": [str(a[0].name) for k, n, a in calls if n == "clear_flag"],
