@@ -498,7 +498,7 @@ def build_engine_command(
     for note in manifest.notes:
         output.say(f"note: {note}")
     say_layers(result.layers, explain, output.say)
-    output.say(f"wrote {result.path}, its manifest and {result.page.name}")
+    output.say(f"wrote {result.path}, its manifest and {' and '.join(result.beside)}")
     output.result(result.document())
 
 

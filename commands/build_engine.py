@@ -95,6 +95,12 @@ class BuildResult:
     int8: Int8Result | None = None
     layers: LayerReport = field(default_factory=LayerReport)
 
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """Names of what else was written: the page, and the log where there is one."""
+        log = log_path(self.path)
+        return (self.page.name, log.name) if log.exists() else (self.page.name,)
+
     def document(self) -> dict[str, Any]:
         """All of it as plain JSON."""
         made: dict[str, Any] = {"path": str(self.path), "page": str(self.page)}

@@ -8,6 +8,7 @@ from ..runtime.layers import BuiltLayer, LayerReport
 from . import Say
 
 SLOWEST = 5
+MOST_NODES = 3
 
 
 def say_layers(report: LayerReport, everything: bool, say: Say) -> None:
@@ -44,7 +45,9 @@ def _layer_line(layer: BuiltLayer, total: float) -> str:
         took = f"{layer.milliseconds:.3f}"
         share = f"{layer.milliseconds / total:.1%}" if total else "-"
     reads, writes = (" ".join(dict.fromkeys(types)) for types in (layer.inputs, layer.outputs))
-    what = ", ".join(layer.nodes) or layer.name
+    what = ", ".join(layer.nodes[:MOST_NODES]) or layer.name
+    if len(layer.nodes) > MOST_NODES:
+        what += f" and {len(layer.nodes) - MOST_NODES} more"
     return f"{took:>8} {share:>6}  {reads:<16} {writes:<10} {layer.kind:<16} {what}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import SrDeployError
-from ..runtime.engine import manifest_path, read_manifest
+from ..runtime.engine import manifest_path, read_manifest, why_stale
 from ..runtime.model_file import read_model
 from ..runtime.targets import open_target
 from ..spec import Manifest
@@ -41,6 +41,12 @@ def newest_engine(folder: Path, runnable: bool = True) -> Path | None:
 
 
 def _runs_here(manifest: Manifest) -> bool:
+    """Whether this machine has what the engine's target needs; a stale one may be rebuilt.
+
+    Raises:
+        TargetUnavailable: The library or the GPU is not here.
+    """
+    why_stale(manifest.build)
     return open_target(manifest.build.target).runs_here() is None
 
 

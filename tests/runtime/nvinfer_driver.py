@@ -191,4 +191,46 @@ def too_large(_content):
 returns[("Runtime", "deserialize_cuda_engine")] = too_large
 found["too large"] = outcome(lambda: OpenedEngine(library, b"engine"))
 assert issubclass(OutOfDeviceMemory, EngineError)
+# The target itself, on a GPU that is only named.
+import importlib  # noqa: E402
+
+import onnx  # noqa: E402
+from onnx import helper  # noqa: E402
+from srdeploy.errors import BuildError  # noqa: E402
+from srdeploy.runtime import gpu_facts  # noqa: E402
+from srdeploy.spec import Gpu, Manifest, ModelSpec  # noqa: E402
+
+gpu = Gpu("a GPU", "7.5", "13.0")
+gpu_facts.gpus = lambda: (gpu,)
+returns.clear()
+returns.update(defaults)
+target = importlib.import_module(f"srdeploy.runtime.targets.{NAME}").TARGET  # noqa: F821
+inputs = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1, 3, 4, 4]) for n in "xy"]
+node = helper.make_node("oca", ["x"], ["y"], domain="srdeploy")
+model = helper.make_model(helper.make_graph([node], "g", inputs[:1], inputs[1:]))
+settled = target.settle(base, model.SerializeToString())
+found["settled"] = [settled.plugins, settled.gpu and settled.gpu.name]
+try:
+    target.settle(replace(base, precision=Precision.BF16), b"")
+except BuildError as exc:
+    found["bf16 on 7.5"] = [exc.message, exc.hint]
+here = replace(settled, target_version=target.version())
+found["mismatch"] = [
+    target.mismatch(here),
+    target.mismatch(here, 1),
+    target.mismatch(replace(here, target_version="9.0")),
+    target.mismatch(replace(here, capabilities=("12.0",), gpu=Gpu("other", "12.0", "13.0"))),
+]
+stripped = replace(here, tensorrt=TensorRtOptions(stripped=True))
+manifest = Manifest(stripped, ModelSpec("vapsr", "vapsr", 2, 4), "", "F.engine", "")
+if traits.strips_weights:
+    found["stripped"] = outcome(lambda: target._opened(b"engine", manifest))
+else:
+    diagnoses = REAL.EngineInvalidityDiagnostics  # noqa: F821
+    invalid = REAL.EngineValidity.INVALID  # noqa: F821
+    for name in ("MALFORMED_ENGINE", "VERSION_MISMATCH"):
+        flag = int(getattr(diagnoses, name))
+        returns[("Runtime", "get_engine_validity")] = (invalid, flag)
+        found[name] = outcome(lambda: target._opened(b"engine", manifest))
+
 json.dump(found, sys.stdout, default=str)

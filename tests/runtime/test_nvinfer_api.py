@@ -38,7 +38,7 @@ def real_bindings(version: str, folder: Path) -> str:
 
 
 def run(code: str, repository: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(repository / ".src")}
+    environment = {**os.environ, "PYTHONPATH": str(repository / ".src"), "TRITON_INTERPRET": "0"}
     command = [sys.executable, "-c", code]
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
@@ -124,6 +124,28 @@ def test_failures_are_ours(found) -> None:
     assert found["not run"][0] == "EngineError"
     assert found["not opened"][0] == "EngineError"
     assert found["too large"][0] == "OutOfDeviceMemory"
+
+
+def test_the_target_settles_and_judges_by_the_gpu_that_is_here(found) -> None:
+    fits, no_such_gpu, version, other_gpu = found["mismatch"]
+    assert fits is None
+    assert no_such_gpu == "was asked to run on GPU 1, there are 1"
+    assert "9.0" in version
+    assert found["version"] in version
+    assert "12.0" in other_gpu
+    assert "a GPU (compute capability 7.5" in other_gpu
+    if found["major"] == "rtx":
+        assert found["settled"] == [[], None]
+        assert found["MALFORMED_ENGINE"][0] == "EngineError"
+        assert "is damaged" in found["MALFORMED_ENGINE"][1]
+        assert found["VERSION_MISMATCH"][0] == "StaleEngine"
+        return
+    plugins, name = found["settled"]
+    assert name == "a GPU"
+    # the plugins of TensorRT 10 do not get on with the numpy that is pinned here
+    assert plugins == ([] if found["major"] == "10" else ["srdeploy::oca 1"])
+    assert "no bf16 arithmetic" in found["bf16 on 7.5"][0]
+    assert "not in the engine store" in found["stripped"][1]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,43 @@
+"""Which plugins an engine calls: those of its custom ops, where they can be had."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+
+import onnx
+
+from ...errors import PluginError
+from ...plugins import DOMAIN, NAMESPACE, plugin_versions
+
+
+def plugins_of(graph: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Plugins that an engine of a graph calls, with versions, and notes where it calls none.
+
+    An op whose plugin cannot be had is built from its body of standard operators. For TensorRT
+    only, and where its bindings can be imported.
+    """
+    model = onnx.load_model_from_string(graph)
+    nodes = (*model.graph.node, *(node for f in model.functions for node in f.node))
+    ops = {node.op_type for node in nodes if node.domain == DOMAIN}
+    versions = plugin_versions()
+    names = sorted(name for op in ops if (name := f"{NAMESPACE}::{op}") in versions)
+    if not names:
+        return (), ()
+    if reason := _why_none():
+        return (), (
+            f"no plugin for {', '.join(names)}: {reason}; bodies of standard operators are built"
+            " in instead",
+        )
+    return tuple(f"{name} {versions[name]}" for name in names), ()
+
+
+def _why_none() -> str:
+    """Why no plugin can be had in this environment, or nothing."""
+    if importlib.util.find_spec("triton") is None:
+        return "Triton, which compiles their kernels, is not installed"
+    try:
+        importlib.import_module("srdeploy.plugins.tensorrt_registry").check_bindings()
+    except PluginError as exc:
+        return exc.message
+    return ""

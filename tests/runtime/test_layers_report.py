@@ -1,0 +1,114 @@
+"""Layers as built against the graph: from the builder's text and from the inspector's JSON."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from onnx import TensorProto, helper
+from srdeploy.commands.explain import say_layers
+from srdeploy.runtime.layers import INSPECTED, LayerReport, described, report
+
+# As TensorRT-RTX 1.7.1 writes it, strides and formats left out.
+LISTING = """[VERBOSE] earlier
+[VERBOSE] Layers:
+Name: conv_a, LayerType: correlation, Inputs: [ { Name: x, Datatype: Int8 }], \
+Constants: [ { Name: w, Datatype: Int8 }, { Name: s, Datatype: Float }], \
+Outputs: [ { Name: t, Datatype: Float }], TacticName: , StreamId: 0, Metadata: \
+[ONNX Layer: a]\x1f[ONNX Layer: x/dequantised]
+Name: after, LayerType: kgen, Inputs: [ { Name: t, Datatype: Float }], \
+Constants: [ { Name: c, Datatype: Half }], Outputs: [ { Name: y, Datatype: Half }], \
+TacticName: , StreamId: 0, Metadata: [ONNX Layer: a][ONNX Layer: relu]
+Name: conv_b, LayerType: correlation, Inputs: [ { Name: y, Datatype: Half }], \
+Constants: [ { Name: v, Datatype: Half }], Outputs: [ { Name: z, Datatype: Half }], \
+TacticName: , StreamId: 0, Metadata: [ONNX Layer: b]
+
+I/O Tensors:
+ Name: frames, IOMode: Input
+[INFO] later
+"""
+INSPECTOR = json.dumps(
+    {
+        "Layers": [
+            {
+                "Name": "conv_a",
+                "LayerType": "CaskConvolution",
+                "Inputs": [{"Name": "x", "Format/Datatype": "Channel major INT8 format"}],
+                "Constants": [{"Name": "w", "Format/Datatype": "Row major linear INT8"}],
+                "Outputs": [{"Name": "y", "Datatype": "Half"}],
+                "Metadata": "[ONNX Layer: a]",
+            },
+            {
+                "Name": "conv_b",
+                "LayerType": "CaskConvolution",
+                "Inputs": [{"Name": "y", "Datatype": "Half"}],
+                "Constants": [{"Name": "v", "Datatype": "Half"}],
+                "Outputs": [{"Name": "z", "Datatype": "Half"}],
+                "Metadata": "[ONNX Layer: b]",
+            },
+            "a layer of which only the name is told",
+        ]
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def graph() -> bytes:
+    """Two 1×1 convolutions that both ask for int8."""
+    scale = helper.make_tensor("scale", TensorProto.FLOAT, [], [0.1])
+    codes = helper.make_tensor("codes", TensorProto.INT8, [4, 4, 1, 1], [1] * 16)
+    nodes = []
+    for name, source, sink in (("a", "x", "t"), ("b", "y", "z")):
+        nodes += [
+            helper.make_node("QuantizeLinear", [source, "scale"], [f"{source}q"]),
+            helper.make_node("DequantizeLinear", [f"{source}q", "scale"], [f"{source}d"]),
+            helper.make_node("DequantizeLinear", ["codes", "scale"], [f"w{name}"]),
+            helper.make_node("Conv", [f"{source}d", f"w{name}"], [sink], name=name),
+        ]
+    nodes.insert(4, helper.make_node("Relu", ["t"], ["y"], name="relu"))
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 4, 8, 8]) for n in "xz"]
+    made = helper.make_graph(nodes, "g", ends[:1], ends[1:], [scale, codes])
+    return bytes(helper.make_model(made).SerializeToString())
+
+
+@pytest.mark.parametrize("log", [LISTING, f"[INFO] x\n{INSPECTED}{INSPECTOR}\n"])
+def test_what_the_builder_chose(log: str, graph: bytes) -> None:
+    found = report(log, graph)
+    precisions = {node.node: (node.asked, node.built, node.differs) for node in found.nodes}
+    assert precisions == {"a": ("int8", "int8", False), "b": ("int8", "fp16", True)}
+
+
+def test_layers_in_order(graph: bytes) -> None:
+    first, second, third = described(LISTING)
+    assert first.inputs == ("int8", "int8", "fp32")
+    assert first.outputs == ("fp32",)
+    assert first.nodes == ("a", "x/dequantised")
+    assert (second.kind, third.name) == ("kgen", "conv_b")
+
+
+def test_the_last_listing_counts() -> None:
+    """A build that was repeated with less memory logs two."""
+    repeated = LISTING.replace("Int8", "Half") + LISTING
+    assert described(repeated) == described(LISTING)
+
+
+def test_a_log_without_layers(graph: bytes) -> None:
+    assert report("[INFO] nothing\n", graph) == LayerReport()
+    said: list[str] = []
+    say_layers(LayerReport(), False, said.append)
+    assert said == []
+    say_layers(LayerReport(), True, said.append)
+    assert said == ["this target does not tell its layers"]
+
+
+def test_explained(graph: bytes) -> None:
+    said: list[str] = []
+    found = report(LISTING, graph).timed({"conv_a": 3.0, "conv_b": 1.0})
+    say_layers(found, True, said.append)
+    assert "3.000  75.0%  int8 fp32" in said[1]
+    assert said[-1] == "   int8 -> fp16     b  <- differs"
+    brief: list[str] = []
+    say_layers(found, False, brief.append)
+    assert brief[0] == "3 layers; convolutions and matrix products: 1 in fp16, 1 in int8"
+    assert "a, x/dequantised" in brief[1]
+    assert len(brief) == 3
