@@ -679,7 +679,7 @@ def engines_ls_command(output: Output) -> None:
 @click.option("--repair", is_flag=True, help="Remove damaged engines.")
 def engines_verify_command(output: Output, repair: bool) -> None:
     """Check every byte of the store; exit 1 where something is damaged and stays."""
-    from .commands.engines import damaged_error, verify_engines
+    from .commands.engines import counted, damaged_error, verify_engines
     from .runtime.store import EngineStore
 
     store = EngineStore()
@@ -688,7 +688,7 @@ def engines_verify_command(output: Output, repair: bool) -> None:
     output.result({"engines": count, "damaged": damaged, "repaired": repair})
     if damaged and not repair:
         raise damaged_error(list(damaged), count)
-    output.say(f"{count - len(damaged)} engines are whole")
+    output.say(f"whole: {counted(count - len(damaged))}")
 
 
 @command("prune", engines_group)

@@ -88,10 +88,14 @@ def _row(entry: StoreEntry) -> dict[str, Any]:
 def format_engines(listed: dict[str, Any]) -> list[str]:
     """The list as lines for people."""
     lines = [_line(row) for row in listed["engines"]]
-    count, size = len(lines), listed["bytes"] / GIB
-    limit = listed["limit_bytes"] / GIB
-    heading = f"{count} engines, {size:.2f} of {limit:g} GiB in {listed['folder']}"
+    size, limit = listed["bytes"] / MIB, listed["limit_bytes"] / GIB
+    heading = f"{counted(len(lines))}, {size:.1f} MiB of {limit:g} GiB, in {listed['folder']}"
     return [heading, *lines]
+
+
+def counted(number: int) -> str:
+    """A number of engines in words."""
+    return "1 engine" if number == 1 else f"{number} engines"
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -131,7 +135,7 @@ def prune_engines(
     seconds = None if older_days is None else older_days * DAY_SECONDS
     removed = store.prune(limit, seconds)
     freed, left = sum(entry.size for entry in removed), store.entries()
-    say(f"removed {len(removed)} engines, freed {freed / MIB:.1f} MiB; {len(left)} are left")
+    say(f"removed {counted(len(removed))}, freed {freed / MIB:.1f} MiB; left: {len(left)}")
     over = sum(entry.size for entry in left) - (store.limit_bytes if limit is None else limit)
     if over > 0:
         say("note: what is beyond the limit is in use by another srdeploy and was left")
@@ -226,6 +230,6 @@ def damaged_error(damaged: Sequence[str], count: int) -> EngineError:
     """What ``verify`` ends with where something is damaged."""
     named = ", ".join(digest[:SHORT] for digest in damaged)
     return EngineError(
-        f"{len(damaged)} of {count} engines are damaged: {named}",
+        f"{len(damaged)} of {counted(count)} damaged: {named}",
         "srdeploy engines verify --repair removes them; what needs one builds it again",
     )

@@ -268,7 +268,7 @@ class EngineStore:
         if why_not:
             say(f"note: the engine is not kept in the store {self.folder}: {why_not}")
             return False
-        self._shelf.shrink(self.limit_bytes, stored.manifest.build.digest())
+        self._shelf.shrink(self.limit_bytes)
         return True
 
 

@@ -96,12 +96,12 @@ class Shelf:
                 self.drop(entry.digest)
             return free and not self.holds(entry.digest)
 
-    def shrink(self, limit_bytes: int, spared: str = "") -> list[StoreEntry]:
-        """Remove the least recently used entries beyond a size, but not the one of that digest."""
+    def shrink(self, limit_bytes: int) -> list[StoreEntry]:
+        """Remove the least recently used entries beyond a size, but none whose lock is held."""
         entries = self.entries()
         total, removed = sum(entry.size for entry in entries), []
         for entry in reversed(entries):
-            if total > limit_bytes and entry.digest != spared and self.evict(entry):
+            if total > limit_bytes and self.evict(entry):
                 total -= entry.size
                 removed.append(entry)
         return removed

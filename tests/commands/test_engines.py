@@ -226,12 +226,12 @@ def test_list_verify_prune(store: EngineStore, exported) -> None:
     row = document["engines"][0]
     assert (row["precision"], row["milliseconds"], row["drift"]) == ("fp32", None, None)
 
-    assert "2 engines are whole" in srdeploy("verify").output
+    assert "whole: 2 engines" in srdeploy("verify").output
     (oldest.folder / "engine").write_bytes(b"evil")
     (newest.folder / "engine.json").write_text("{}")
     assert "damaged: its manifest cannot be read" in srdeploy("ls").output
     result = srdeploy("verify", "--json", "v.json", code=1)
-    assert "error: 2 of 2 engines are damaged" in result.output
+    assert "error: 2 of 2 engines damaged" in result.output
     assert oldest.digest[:12] in result.output
     assert set(json.loads(Path("v.json").read_text())["damaged"]) == {newest.digest, oldest.digest}
     assert len(store.entries()) == 2
@@ -242,7 +242,7 @@ def test_list_verify_prune(store: EngineStore, exported) -> None:
     assert "removed 0 engines" in srdeploy("prune").output
     assert "removed 0 engines" in srdeploy("prune", "--older", "1", "--keep", "1").output
     result = srdeploy("prune", "--keep", "0", "--json", "p.json")
-    assert "removed 1 engines, freed 0." in result.output
+    assert "removed 1 engine, freed 0." in result.output
     assert json.loads(Path("p.json").read_text())["freed_bytes"] > 0
     srdeploy("prune", "--keep", "-1", code=2)
 

@@ -174,7 +174,7 @@ def both(content: bytes, central: int, local: int, form: str, value: int) -> byt
 
 
 LIES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
-    "encrypted": (lambda c: both(c, 8, 6, "<H", 1), "encrypted"),
+    "encrypted": (lambda c: both(c, 8, 6, "<H", 1), "in a way that bundles are not"),
     "a bomb that says it is small": (
         lambda c: both(both(c, 10, 8, "<H", zipfile.ZIP_DEFLATED), 24, 22, "<L", 1),
         "compressed",
