@@ -14,7 +14,7 @@ from ..calib.build_page import to_json, write_build_page
 from ..calib.calibration_set import CalibrationSet
 from ..calib.int8 import MAX_DRIFT, MIN_INT8, Int8Result
 from ..calib.ranges import Progress
-from ..errors import BuildError, DriftExceeded, TargetUnavailable
+from ..errors import BuildError, DriftExceeded
 from ..export.sizes import static_size
 from ..files import digest_file, write_bytes
 from ..runtime.engine import log_path, page_path, write_engine
@@ -154,15 +154,10 @@ def build_engine(
             proof,
             reference,
             HalfRange(options.calibration, say, progress),
-            BuildConfig(
-                digest_file(source),
-                target="",
-                target_version="",
-                precision=options.precision or Precision.FP32,
+            dataclasses.replace(
+                _asked(options),
+                onnx_sha256=digest_file(source),
                 profiles=_profiles(size, options.profiles, source),
-                capabilities=options.capabilities,
-                provider=options.provider,
-                tensorrt=options.tensorrt,
             ),
             fixed=size if calibration else None,
         )
@@ -188,6 +183,19 @@ def build_engine(
     )
     return BuildResult(
         path, page_path(path), manifest, best.quality, calibration, best.int8, best.layers
+    )
+
+
+def _asked(options: BuildOptions) -> BuildConfig:
+    """What the options say of an engine, whatever the graph and the target."""
+    return BuildConfig(
+        onnx_sha256="",
+        target="",
+        target_version="",
+        precision=options.precision or Precision.FP32,
+        capabilities=options.capabilities,
+        provider=options.provider,
+        tensorrt=options.tensorrt,
     )
 
 
@@ -273,6 +281,7 @@ def _check_budget(built: Built, max_drift: float | None) -> None:
 def _targets(options: BuildOptions, say: Say) -> list[Target]:
     """The target that was asked for, or all that run here and build the precision."""
     wanted = options.precision
+    asked = _asked(options)
     if options.target != AUTO:
         target = open_target(options.target).with_provider(options.provider)
         if wanted and wanted not in target.precisions:
@@ -280,12 +289,14 @@ def _targets(options: BuildOptions, say: Say) -> list[Target]:
                 f"the target {target.name} builds no {wanted}",
                 f"it builds {', '.join(sorted(target.precisions))}",
             )
+        target.check(asked)
         return [target]
     fitting = []
     for name in target_names():
         try:
             target = open_target(name).with_provider(options.provider)
-        except TargetUnavailable as exc:
+            target.check(asked)
+        except BuildError as exc:
             say(f"{exc.message}; {exc.hint}")
             continue
         if target.runs_here() is None and (wanted is None or wanted in target.precisions):

@@ -15,6 +15,7 @@ from typing import Any
 import onnx
 
 from ..plugins.onnx_functions import inline_functions
+from .model_file import parse_graph
 
 LISTING = "Layers:\n"
 """How the builder's message starts that describes the layers."""
@@ -111,7 +112,7 @@ def report(log: str, graph: bytes) -> LayerReport:
     layers = described(log)
     if not layers:
         return LayerReport()
-    asked = asked_precisions(inline_functions(onnx.load_model_from_string(graph)))
+    asked = asked_precisions(inline_functions(parse_graph(graph)))
     built = {node: _built(node, layers) for node in asked}
     return LayerReport(tuple(layers), tuple(NodePrecision(n, asked[n], built[n]) for n in asked))
 

@@ -49,6 +49,18 @@ def spec_of(model: onnx.ModelProto, name: str) -> ModelSpec:
     )
 
 
+def parse_graph(content: bytes) -> onnx.ModelProto:
+    """The graph of an engine from its bytes.
+
+    Raises:
+        ModelFileError: It is no ONNX, or is damaged.
+    """
+    try:
+        return onnx.load_model_from_string(content)
+    except (DecodeError, ValueError) as exc:
+        raise ModelFileError(f"the graph is no ONNX, or is damaged: {exc}") from exc
+
+
 def read_model(path: Path) -> tuple[onnx.ModelProto, ModelSpec]:
     """Read an exported ONNX file and its spec.
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 
-import onnx
-
 from ...errors import PluginError
 from ...plugins import DOMAIN, NAMESPACE, plugin_versions
+from ..model_file import parse_graph
 
 
 def plugins_of(graph: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -17,7 +16,7 @@ def plugins_of(graph: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
     An op whose plugin cannot be had is built from its body of standard operators. For TensorRT
     only, and where its bindings can be imported.
     """
-    model = onnx.load_model_from_string(graph)
+    model = parse_graph(graph)
     nodes = (*model.graph.node, *(node for f in model.functions for node in f.node))
     ops = {node.op_type for node in nodes if node.domain == DOMAIN}
     versions = plugin_versions()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ...errors import EngineError, TargetUnavailable
-from ...spec import Manifest, Precision
+from ...spec import BuildConfig, Manifest, Precision
 from .. import gpu_facts
 from ..layers import LayerReport, report
 from ..session import Session
@@ -51,6 +51,9 @@ class NvinferTarget(Target):
             if not _installed(package):
                 return f"the package {package} is missing: pip install 'srdeploy[cuda]'"
         return None
+
+    def check(self, config: BuildConfig) -> None:
+        self.library.check_options(config)
 
     def _built(self, job: BuildJob, device: str, notes: tuple[str, ...]) -> BuiltEngine:
         """Build in a process of its own, and compare the engine with the graph."""

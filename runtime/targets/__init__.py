@@ -84,6 +84,16 @@ class Target(ABC):
             )
         return self
 
+    def check(self, config: BuildConfig) -> None:  # noqa: B027  most take any options
+        """Refuse options that the target lacks, before any work is done for them.
+
+        Args:
+            config: What is asked for; what belongs to a graph is not in it yet.
+
+        Raises:
+            BuildError: There is one; it is named.
+        """
+
     def settle(self, config: BuildConfig, graph: bytes) -> BuildConfig:
         """Fill in what of this machine decides what the engine becomes: GPU, plugins.
 

@@ -16,12 +16,12 @@ from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
-import onnx
 import openvino as ov
 
 from ...errors import BuildError, EngineError
 from ...plugins.onnx_functions import inline_functions
 from ...spec import BuildConfig, Manifest, Precision
+from ..model_file import parse_graph
 from ..session import Frames, Session
 from . import BuiltEngine, Target
 
@@ -150,7 +150,7 @@ class OpenVinoTarget(Target):
 
     def build(self, graph: bytes, config: BuildConfig) -> BuiltEngine:
         try:
-            model = onnx.load_model_from_string(graph)
+            model = parse_graph(graph)
             content = inline_functions(model).SerializeToString()
             core = ov.Core()
             static = core.read_model(content)

@@ -36,7 +36,7 @@ class TensorRtTarget(NvinferTarget):
     module = __name__
 
     def settle(self, config: BuildConfig, graph: bytes) -> BuildConfig:
-        self.library.check_options(config)
+        self.check(config)
         gpu = gpu_facts.gpus()[0]
         if Precision.BF16 in (config.precision, config.rest) and numbers(gpu.capability) < AMPERE:
             raise BuildError(

@@ -15,6 +15,7 @@ from ...errors import BuildError, EngineError, StaleEngine
 from ...plugins.onnx_functions import inline_functions
 from ...spec import BuildConfig, Manifest, Precision
 from .. import gpu_facts
+from ..model_file import parse_graph
 from ..nvinfer.build import BuildJob
 from ..nvinfer.execution import OpenedEngine
 from ..nvinfer.library import library_of
@@ -48,9 +49,13 @@ def known_capabilities() -> tuple[str, ...]:
 
 
 def choose_capabilities(
-    config: BuildConfig, graph: bytes
+    config: BuildConfig, graph: bytes = b""
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Capabilities to build for, and a note on each one left out.
+
+    Args:
+        config: What is asked for.
+        graph: Serialised ONNX; nothing to judge by the precision alone.
 
     Raises:
         BuildError: One was asked for that the library, the precision or the graph's
@@ -64,7 +69,7 @@ def choose_capabilities(
             f"it builds for {', '.join(known)}; others need the full TensorRT",
         )
     types = {_FIRST_CAPABILITY.get(p, (0, 0)): str(p) for p in (config.precision, config.rest)}
-    if operation := _not_for_turing(graph):
+    if graph and (operation := _not_for_turing(graph)):
         types[_AMPERE] = operation
     needed = max(types)
     wanted = config.capabilities or known
@@ -85,7 +90,7 @@ def _not_for_turing(graph: bytes) -> str:
     Found by asking the builder: "FP32 GEMM is not supported", "FP32 3D convolution is not
     supported". Both come with attention, and with what is kept in float32 of it.
     """
-    model = inline_functions(onnx.load_model_from_string(graph))
+    model = inline_functions(parse_graph(graph))
     inferred = onnx.shape_inference.infer_shapes(model).graph
     floats = {
         value.name
@@ -140,8 +145,12 @@ class TensorRtRtxTarget(NvinferTarget):
     library = LIBRARY
     module = __name__
 
+    def check(self, config: BuildConfig) -> None:
+        super().check(config)
+        choose_capabilities(config)
+
     def settle(self, config: BuildConfig, graph: bytes) -> BuildConfig:
-        self.library.check_options(config)
+        self.check(config)
         return config
 
     def mismatch(self, build: BuildConfig, device: int = 0) -> str | None:
@@ -156,7 +165,7 @@ class TensorRtRtxTarget(NvinferTarget):
         return f"was built for compute capability {', '.join(wanted)}, here is {here[device]}"
 
     def build(self, graph: bytes, config: BuildConfig) -> BuiltEngine:
-        self.library.check_options(config)
+        self.check(config)
         capabilities, left_out = choose_capabilities(config, graph)
         workspace = config.tensorrt.workspace_mib << 20
         job = BuildJob(graph, config, capabilities, workspace)
