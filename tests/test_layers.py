@@ -27,7 +27,7 @@ HOMES = {
     "av": {"runtime/video", "data/demo_clip.py"},
     "onnxruntime": {"runtime/targets/onnxruntime.py"},
     "openvino": {"runtime/targets/openvino.py"},
-    "pycuda": {"runtime/cuda.py"},
+    "pycuda": {"runtime/cuda.py", "runtime/cuda_launcher.py"},
     "cuda": {"runtime/cuda.py"},
     "tensorrt": {
         "runtime/targets/tensorrt.py",
