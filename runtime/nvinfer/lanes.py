@@ -176,14 +176,10 @@ class LaneSession(Session):
             raise
 
     def _upscale(self, frames: Frames) -> Frames:
-        try:
-            while True:
-                upscaled = self._attempt(frames)
-                if upscaled is not None:
-                    return upscaled
-        except DeviceLost as exc:
-            self._lose(exc)
-            raise
+        while True:
+            upscaled = self._attempt(frames)
+            if upscaled is not None:
+                return upscaled
 
     def _attempt(self, frames: Frames) -> Frames | None:
         """Run frames in the next free lane; None where another lane may have the memory."""
@@ -196,6 +192,9 @@ class LaneSession(Session):
                     raise
                 self._retire(lane)
                 return None
+        except DeviceLost as exc:
+            self._lost = self._lost or exc.message  # before another thread gets the lane
+            raise
         finally:
             self._leave()
 
@@ -234,12 +233,6 @@ class LaneSession(Session):
                 with self._device.current():
                     lane.close()
 
-    def _lose(self, exc: DeviceLost) -> None:
-        """From now on every call fails, those that wait for a lane too."""
-        with self._changed:
-            self._lost = self._lost or exc.message
-            self._changed.notify_all()
-
     def close(self) -> None:
         """Wait for the frames in flight and give everything back; again does nothing.
 
@@ -269,7 +262,7 @@ class LaneSession(Session):
         try:
             work()
         except DeviceLost as exc:
-            self._lose(exc)
+            self._lost = self._lost or exc.message
         except Exception:
             if not self._lost:
                 raise

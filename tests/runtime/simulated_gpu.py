@@ -117,7 +117,8 @@ class SimulatedGpu:
     """See :class:`srdeploy.runtime.nvinfer.device.Device`.
 
     Args:
-        memory: Bytes of device memory.
+        memory: Bytes of device memory; ``at_allocate`` is told of each request for some whether
+            it is granted, before the answer goes back.
         seed: Of the delays.
         delay: Longest delay before a piece of work, seconds.
         captures: Whether work can be captured; otherwise it fails at the end.
@@ -136,6 +137,7 @@ class SimulatedGpu:
         self.misuses: list[str] = []
         self.closed = False
         self.stream_limit = 1 << 30
+        self.at_allocate: Callable[[bool], None] = lambda granted: None
         self._lost = ""
         self._next = 1 << 20
         self._lock = threading.Lock()
@@ -145,9 +147,13 @@ class SimulatedGpu:
         self.misuses.append(what)
         raise Misuse(what)
 
-    def lose(self, why: str = "an illegal memory access was encountered") -> None:
+    def lose(self) -> None:
         """From now on every call fails, as after an error that sticks to the context."""
-        self._lost = f"the GPU failed: {why}"
+        self._lost = "the GPU failed: an illegal memory access was encountered"
+
+    def recover(self) -> None:
+        """As if nothing had been, which no real GPU does."""
+        self._lost = ""
 
     def check_lost(self) -> None:
         if self._lost:
@@ -178,13 +184,16 @@ class SimulatedGpu:
         self.check("allocate", allocates=True)
         with self._lock:
             used = sum(block.size for block in self.blocks.values())
-            if used + size > self.memory:
-                raise OutOfDeviceMemory(f"{size} bytes needed, {self.memory - used} are free")
-            self.counts["allocations"] += 1
             block = SimulatedMemory(self, self._next, size)
-            self._next += size + 512
-            self.blocks[block.address] = block
-            return block
+            granted = used + size <= self.memory
+            if granted:
+                self.counts["allocations"] += 1
+                self._next += size + 512
+                self.blocks[block.address] = block
+        self.at_allocate(granted)
+        if not granted:
+            raise OutOfDeviceMemory(f"{size} bytes needed, {self.memory - used} are free")
+        return block
 
     def pinned(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         self.check("pinned", allocates=True)

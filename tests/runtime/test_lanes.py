@@ -1,28 +1,23 @@
-"""Lanes on a simulated GPU: order, overlap, buffers, errors, and the end of a session."""
+"""Lanes on a simulated GPU: order, overlap, buffers, memory, errors of the library."""
 
 from __future__ import annotations
 
-import inspect
 import itertools
-import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from types import FrameType
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from simulated_gpu import PATIENCE, SimulatedExecution, SimulatedGpu
-from srdeploy.errors import DeviceLost, EngineError, OutOfDeviceMemory
-from srdeploy.runtime.nvinfer import lanes as lanes_module
-from srdeploy.runtime.nvinfer.lanes import Lane, LaneSession
+from simulated_session import MARK, close, frame, marked, nearest, open_session, start
+from srdeploy.errors import EngineError, OutOfDeviceMemory
+from srdeploy.runtime.nvinfer.lanes import Lane
 from srdeploy.runtime.session import Frames
-
-T = TypeVar("T")
-MARK = 200  # first value of frames that are to meet in the simulated execution
 
 
 @pytest.fixture(autouse=True)
@@ -30,56 +25,6 @@ def nothing_hangs() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     assert [t for t in threading.enumerate() if t not in before] == []
-
-
-def open_session(
-    gpu: SimulatedGpu, lanes: int = 2, scale: int = 2, graphs: bool = True, **execution: Any
-) -> LaneSession:
-    executions = [SimulatedExecution(gpu, scale, **execution) for _ in range(lanes)]
-    return LaneSession("simulated", scale, gpu, executions, graphs=graphs)
-
-
-def frame(number: int, height: int = 6, width: int = 5, batch: int = 1) -> Frames:
-    made = np.random.default_rng(number).integers(0, 256, (batch, height, width, 3), np.uint8)
-    made[0, 0, 0, 0] = 0
-    return made
-
-
-def nearest(frames: Frames, scale: int = 2) -> Frames:
-    return frames.repeat(scale, 1).repeat(scale, 2)
-
-
-def start(work: Callable[[], T]) -> Callable[[], T]:
-    """Begin in a thread; what is returned waits for the result, and fails where it hangs."""
-    outcome: list[Any] = []
-
-    def run() -> None:
-        try:
-            outcome.append((work(), None))
-        except BaseException as exc:
-            outcome.append((None, exc))
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-
-    def result() -> T:
-        thread.join(PATIENCE)
-        assert not thread.is_alive(), "hangs"
-        value, error = outcome[0]
-        if error is not None:
-            raise error
-        answer: T = value
-        return answer
-
-    return result
-
-
-def close(gpu: SimulatedGpu, session: LaneSession) -> None:
-    """Close, and see that everything was given back and nothing was done wrong."""
-    start(session.close)()
-    assert gpu.misuses == []
-    assert not any(gpu.alive().values())
-    assert gpu.closed
 
 
 @pytest.mark.parametrize("graphs", [True, False])
@@ -126,12 +71,10 @@ def test_two_lanes_compute_at_the_same_time(graphs: bool) -> None:
 
     gpu = SimulatedGpu()
     session = open_session(gpu, at_compute=meet, graphs=graphs)
-    marked = [frame(i) for i in range(2)]
-    for each in marked:
-        each[0, 0, 0, 0] = MARK
+    pair = [marked(i) for i in range(2)]
     for _ in range(3):
-        results = [start(lambda f=f: session.upscale(f)) for f in marked]  # type: ignore[misc]
-        for given_in, result in zip(marked, results, strict=True):
+        results = [start(lambda f=f: session.upscale(f)) for f in pair]  # type: ignore[misc]
+        for given_in, result in zip(pair, results, strict=True):
             np.testing.assert_array_equal(result(), nearest(given_in))
     close(gpu, session)
 
@@ -251,15 +194,28 @@ def test_the_last_lane_says_so_and_goes_on_with_smaller_frames() -> None:
     close(gpu, session)
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_frames_that_fit_alone_never_fail_beside_others(seed: int) -> None:
-    """Two lanes that take memory from each other both fail; one frame after the other fits."""
-    gpu = SimulatedGpu(memory=bytes_of(40, 40), seed=seed)
-    session = open_session(gpu, 4)
-    frames = [frame(i, 40, 40) for i in range(4)]
+def test_frames_that_fit_alone_never_fail_beside_others() -> None:
+    """Two lanes take memory from each other and both fail: the one that stays tries again."""
+    gpu = SimulatedGpu(memory=bytes_of(40, 40))
+    session = open_session(gpu)
+    both, granted, refused = threading.Barrier(2, timeout=PATIENCE), itertools.count(), []
+
+    def at_allocate(is_granted: bool) -> None:
+        if is_granted and next(granted) < 2:
+            both.wait()  # each lane has its first block, so that neither gets its second
+        if not is_granted:
+            refused.append(True)
+            until = time.monotonic() + PATIENCE
+            while len(refused) == 2 and gpu.executions == 2 and time.monotonic() < until:
+                time.sleep(0.001)  # the second hears of it when the first has retired
+
+    gpu.at_allocate = at_allocate
+    frames = [frame(i, 40, 40) for i in range(2)]
     results = [start(lambda f=f: session.upscale(f)) for f in frames]  # type: ignore[misc]
     for given_in, result in zip(frames, results, strict=True):
         np.testing.assert_array_equal(result(), nearest(given_in))
+    assert len(refused) == 2
+    assert session.parallel == gpu.executions == 1
     close(gpu, session)
 
 
@@ -299,10 +255,9 @@ def test_an_error_in_the_work_itself_is_the_frames_own() -> None:
 
     gpu = SimulatedGpu()
     session = open_session(gpu, at_compute=fails)
-    marked = frame(0)
-    marked[0, 0, 0, 0] = MARK
+    special = marked(0)
     with pytest.raises(EngineError, match="bad pixels"):
-        session.upscale(marked)
+        session.upscale(special)
     np.testing.assert_array_equal(session.upscale(frame(1)), nearest(frame(1)))
     close(gpu, session)
 
@@ -315,202 +270,3 @@ def test_frames_outside_the_profiles_leave_the_lane_usable() -> None:
         session.upscale(frame(1, 2001, 1))
     np.testing.assert_array_equal(session.upscale(frame(2)), nearest(frame(2)))
     close(gpu, session)
-
-
-@pytest.mark.parametrize("graphs", [True, False])
-def test_after_a_lost_device_every_call_fails_at_once(graphs: bool) -> None:
-    gpu = SimulatedGpu()
-    closed: list[bool] = []
-
-    def lose(frames: Frames) -> None:
-        if frames[0, 0, 0, 0] == MARK:
-            gpu.lose()
-
-    executions = [SimulatedExecution(gpu, at_compute=lose) for _ in range(2)]
-    session = LaneSession(
-        "simulated", 2, gpu, executions, lambda: closed.append(True), graphs=graphs
-    )
-    session.upscale(frame(0))
-    marked = frame(1)
-    marked[0, 0, 0, 0] = MARK
-    results = [start(lambda: session.upscale(marked)) for _ in range(6)]
-    for result in results:
-        with pytest.raises(DeviceLost, match="illegal memory access"):
-            result()
-    done = dict(gpu.counts)
-    for _ in range(3):
-        with pytest.raises(DeviceLost, match="illegal memory access") as caught:
-            start(lambda: session.upscale(frame(2)))()
-        assert "nvidia-smi" in caught.value.hint
-    assert dict(gpu.counts) == done, "the device was used again"
-    start(session.close)()
-    start(session.close)()
-    assert gpu.misuses == []
-    assert (gpu.executions, gpu.streams, gpu.closed, closed) == (0, 0, True, [True])
-
-
-def test_a_device_lost_between_frames_is_closed_in_peace() -> None:
-    def fails() -> None:
-        raise RuntimeError("the kernels cannot be read back")
-
-    gpu = SimulatedGpu()
-    session = LaneSession("simulated", 2, gpu, [SimulatedExecution(gpu)], fails)
-    session.upscale(frame(0))
-    gpu.lose()
-    start(session.close)()
-    assert (gpu.misuses, gpu.executions, gpu.streams, gpu.closed) == ([], 0, 0, True)
-
-
-def test_an_engine_that_fails_to_close_is_an_error_and_the_device_is_given_back() -> None:
-    def fails() -> None:
-        raise RuntimeError("the cache cannot be written")
-
-    gpu = SimulatedGpu()
-    session = LaneSession("simulated", 2, gpu, [SimulatedExecution(gpu)], fails)
-    session.upscale(frame(0))
-    with pytest.raises(RuntimeError, match="cannot be written"):
-        session.close()
-    close(gpu, session)
-
-
-def test_lanes_that_cannot_be_made_leave_nothing() -> None:
-    gpu = SimulatedGpu()
-    gpu.stream_limit = 2
-    closed: list[bool] = []
-    executions = [SimulatedExecution(gpu) for _ in range(4)]
-    with pytest.raises(OutOfDeviceMemory):
-        LaneSession("simulated", 2, gpu, executions, lambda: closed.append(True))
-    assert closed == [True]
-    assert not any(gpu.alive().values())
-    assert gpu.closed
-    assert gpu.misuses == []
-
-
-class Gate:
-    """Holds marked frames in the execution until it is opened."""
-
-    def __init__(self) -> None:
-        self.reached, self.opened = threading.Semaphore(0), threading.Event()
-
-    def __call__(self, frames: Frames) -> None:
-        if frames[0, 0, 0, 0] == MARK:
-            self.reached.release()
-            assert self.opened.wait(PATIENCE)
-
-
-def test_close_waits_for_the_frames_in_flight_and_refuses_those_that_wait() -> None:
-    gate = Gate()
-    gpu = SimulatedGpu()
-    session = open_session(gpu, at_compute=gate)
-    marked = frame(1)
-    marked[0, 0, 0, 0] = MARK
-    in_flight = [start(lambda: session.upscale(marked)) for _ in range(2)]
-    for _ in in_flight:
-        assert gate.reached.acquire(timeout=PATIENCE)
-    waiting = [start(lambda: session.upscale(frame(2))) for _ in range(4)]
-    closing = [start(session.close) for _ in range(2)]
-    for result in waiting:
-        with pytest.raises(EngineError, match="session is closed"):
-            result()
-    assert not gpu.closed
-    gate.opened.set()
-    for came in in_flight:
-        np.testing.assert_array_equal(came(), nearest(marked))
-    for done in closing:
-        done()
-    close(gpu, session)
-
-
-@pytest.mark.parametrize("seed", range(12))
-def test_close_races_with_upscale(seed: int) -> None:
-    gpu = SimulatedGpu(seed=seed)
-    session = open_session(gpu)
-
-    def run() -> int:
-        for number in itertools.count():
-            try:
-                upscaled = session.upscale(frame(number, 6, 5 + number % 2))
-            except EngineError as exc:
-                if exc.message != "the session is closed":
-                    raise
-                return number
-            np.testing.assert_array_equal(upscaled, nearest(frame(number, 6, 5 + number % 2)))
-        raise AssertionError
-
-    runs = [start(run) for _ in range(4)]
-    while gpu.counts["launches"] < seed:
-        pass
-    close(gpu, session)
-    assert sum(run() for run in runs) >= seed
-
-
-def test_a_closed_session_refuses() -> None:
-    gpu = SimulatedGpu()
-    session = open_session(gpu)
-    with session:
-        session.upscale(frame(0))
-    close(gpu, session)
-    with pytest.raises(EngineError, match="the session is closed"):
-        start(lambda: session.upscale(frame(0)))()
-
-
-def test_a_hundred_sessions_leave_nothing() -> None:
-    for number in range(100):
-        gpu = SimulatedGpu(delay=0)
-        session = open_session(gpu, 1 + number % 3)
-        if number % 4:
-            session.upscale(frame(number))
-        close(gpu, session)
-
-
-class InterruptAt:
-    """Raises KeyboardInterrupt before the n-th line of lanes.py that this thread comes to."""
-
-    def __init__(self, line: int) -> None:
-        self.left = line
-        self._source, _ = inspect.getsourcelines(lanes_module)
-        self._seen: set[tuple[int, int]] = set()
-
-    def __call__(self, at: FrameType, event: str, _: Any) -> Any:
-        if at.f_code.co_filename != lanes_module.__file__:
-            return None
-        if event == "line":
-            line = (id(at), at.f_lineno)
-            leaves = self._source[at.f_lineno - 1].lstrip().startswith("with")
-            # Python itself takes no signals between the end of a with block and its __exit__.
-            if not (leaves and line in self._seen):
-                self._seen.add(line)
-                self.left -= 1
-                if self.left == 0:
-                    raise KeyboardInterrupt
-        return self
-
-
-@pytest.mark.parametrize("warm", [False, True])
-def test_an_interrupt_at_any_line_costs_nothing_but_the_frame(warm: bool) -> None:
-    for line in itertools.count(1):
-        gpu = SimulatedGpu(delay=0)
-        session = open_session(gpu)
-        tracer = InterruptAt(line)
-
-        def run(session: LaneSession = session, tracer: InterruptAt = tracer) -> bool:
-            if warm:
-                session.upscale(frame(1))
-            sys.settrace(tracer)
-            try:
-                session.upscale(frame(2))
-            except KeyboardInterrupt:
-                return True
-            finally:
-                sys.settrace(None)
-                np.testing.assert_array_equal(session.upscale(frame(3)), nearest(frame(3)))
-                start(lambda: session.upscale(frame(4)))()
-                start(session.close)()
-            return False
-
-        interrupted = start(run)()
-        assert gpu.misuses == [], f"at line {line}"
-        assert not any(gpu.alive().values()), f"at line {line}"
-        if not interrupted:
-            assert line > (25 if warm else 50)
-            return
