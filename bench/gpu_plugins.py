@@ -263,7 +263,7 @@ def through_pycuda(machine: Machine) -> list[dict[str, Any]] | str:
     if machine.dry:
         return "needs a GPU"
     try:
-        from ..runtime.cuda import CudaLauncher
+        from ..runtime.cuda_launcher import CudaLauncher
     except ImportError as exc:
         return f"not run: {exc}"
     from ..plugins.enla import arrays as enla_arrays

@@ -1,15 +1,17 @@
-"""CUDA through pycuda: memory, streams and kernels; graphs through cuda-bindings.
+"""CUDA through pycuda: memory and streams; graphs through cuda-bindings.
 
 pycuda knows no CUDA graphs. Both packages take the same handles of the driver, so that work
 which pycuda and TensorRT put into a stream is captured from that stream.
+
+pycuda gives back what it holds when Python drops it, but only in a thread where the context is
+current; elsewhere it warns and leaks. So everything here is given back by a call, inside
+:meth:`PrimaryContext.current`.
 """
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from types import TracebackType
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -18,8 +20,11 @@ from cuda.bindings import driver
 from numpy.typing import NDArray
 
 from ..errors import DeviceLost, EngineError, OutOfDeviceMemory, TargetUnavailable
-from ..plugins.compiled import CompiledKernel
-from .gpu_facts import DRIVER_LIBRARY
+
+_SUCCESS = driver.CUresult.CUDA_SUCCESS
+# The default stream, which libraries may use, does not wait for such streams nor they for it;
+# and work in it does not spoil what another thread captures.
+_NON_BLOCKING = int(driver.CUstream_flags.CU_STREAM_NON_BLOCKING)
 
 
 class PrimaryContext:
@@ -50,47 +55,77 @@ class PrimaryContext:
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """Make it the current one of this thread."""
-        self._context.push()
+        """Make it the current one of this thread.
+
+        Raises:
+            DeviceLost: The GPU failed.
+            EngineError: It was given back.
+        """
+        if self._context is None:
+            raise EngineError(f"{self.name} was given back", "open the engine again")
+        with _failures():
+            self._context.push()
         try:
             yield
         finally:
+            self._pop()
+
+    def _pop(self) -> None:
+        try:
             cuda.Context.pop()
+        except cuda.Error as exc:
+            # pycuda aborts the process when a thread ends whose stack of contexts is not empty;
+            # a context that cannot be popped leaves that stack only when it is given back.
+            context, self._context = self._context, None
+            with suppress(cuda.Error):
+                if context is not None:
+                    context.detach()
+            cuda.Context.get_current()  # drops those that were given back in another thread
+            raise DeviceLost(f"the GPU failed: {exc}") from exc
 
     def close(self) -> None:
-        """Give it back; again does nothing."""
+        """Give it back, from any thread; again does nothing."""
         context, self._context = self._context, None
-        if context is not None:
+        if context is None:
+            return
+        try:
+            context.push()  # pycuda gives back only what is current, but in the thread that took it
+        except cuda.Error:
+            return  # the GPU failed, and nothing is left to give back
+        with suppress(cuda.Error):
             context.detach()
-            _pop_current()  # detach pushes the context, and the driver's release pops nothing
+        _drop_below(context.handle)
 
 
 class CudaMemory:
     """A block of device memory."""
 
     def __init__(self, size: int) -> None:
-        try:
-            self._block: Any = cuda.mem_alloc(size)
-        except cuda.MemoryError as exc:
-            free, total = cuda.mem_get_info()
-            raise OutOfDeviceMemory(
-                f"{size >> 20} MiB of GPU memory are needed at once, {free >> 20} of"
-                f" {total >> 20} MiB are free"
-            ) from exc
+        with _failures():
+            try:
+                self._block: Any = cuda.mem_alloc(size)
+            except cuda.MemoryError as exc:
+                free, total = cuda.mem_get_info()
+                raise OutOfDeviceMemory(
+                    f"{_mib(size)} MiB of GPU memory are needed at once, {free >> 20} of"
+                    f" {total >> 20} MiB are free"
+                ) from exc
         self.address, self.size = int(self._block), size
 
     def free(self) -> None:
         """Give it back; again does nothing."""
         block, self._block = self._block, None
         if block is not None:
-            block.free()
+            with _failures():
+                block.free()
 
 
 class CudaStream:
     """Work that the GPU does in order."""
 
     def __init__(self) -> None:
-        self.pycuda: Any = cuda.Stream()
+        with _failures():
+            self.pycuda: Any = cuda.Stream(_NON_BLOCKING)
         self.handle = int(self.pycuda.handle)
 
     def wait(self) -> None:
@@ -99,10 +134,8 @@ class CudaStream:
         Raises:
             DeviceLost: The GPU failed.
         """
-        try:
+        with _failures():
             self.pycuda.synchronize()
-        except cuda.Error as exc:
-            raise DeviceLost(f"the GPU failed: {exc}") from exc
 
     def close(self) -> None:
         """Give it back."""
@@ -119,10 +152,13 @@ class CudaGraph:
         """Put all of it into a stream.
 
         Raises:
+            OutOfDeviceMemory: The driver has no memory for it.
             DeviceLost: The GPU failed.
         """
         (result,) = driver.cuGraphLaunch(self._executable, driver.CUstream(stream.handle))
-        if result != driver.CUresult.CUDA_SUCCESS:
+        if result == driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY:
+            raise OutOfDeviceMemory("there is no GPU memory to launch the network")
+        if result != _SUCCESS:
             raise DeviceLost(f"the GPU failed: {result.name}")
 
     def close(self) -> None:
@@ -149,11 +185,22 @@ class CudaDevice(PrimaryContext):
         Raises:
             OutOfDeviceMemory: There is not so much.
         """
-        try:
-            pinned: NDArray[np.uint8] = cuda.pagelocked_empty(shape, np.uint8)
-        except cuda.Error as exc:
-            raise OutOfDeviceMemory(f"no pinned host memory for {shape}: {exc}") from exc
+        with _failures():
+            try:
+                pinned: NDArray[np.uint8] = cuda.pagelocked_empty(shape, np.uint8)
+            except cuda.MemoryError as exc:
+                size = _mib(int(np.prod(shape)))
+                raise OutOfDeviceMemory(
+                    f"{size} MiB of pinned host memory cannot be had",
+                    "close what else uses this machine's memory, or use a smaller --tile",
+                ) from exc
         return pinned
+
+    def unpin(self, pinned: NDArray[np.uint8]) -> None:
+        """Give pinned host memory back; the array must not be used afterwards."""
+        allocation: Any = pinned.base
+        with _failures():
+            allocation.free()
 
     def stream(self) -> CudaStream:
         """A new stream."""
@@ -177,21 +224,25 @@ class CudaDevice(PrimaryContext):
         handle = driver.CUstream(stream.handle)
         mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
         (began,) = driver.cuStreamBeginCapture(handle, mode)
-        if began != driver.CUresult.CUDA_SUCCESS:
+        if began != _SUCCESS:
             return None
-        refused = False
+        recorded, executable = False, None
         try:
-            work()
-        except EngineError:
-            refused = True  # some work waits for the device, which a capture does not allow
-        ended, graph = driver.cuStreamEndCapture(handle)
-        if ended != driver.CUresult.CUDA_SUCCESS:
-            return None
-        made, executable = driver.cuGraphInstantiate(graph, 0)
-        driver.cuGraphDestroy(graph)
-        if refused or made != driver.CUresult.CUDA_SUCCESS:
-            return None
-        return CudaGraph(executable)
+            with suppress(EngineError):  # some work waits for the device: no capture allows that
+                work()
+                recorded = True
+        finally:
+            ended, graph = driver.cuStreamEndCapture(handle)
+            if ended == _SUCCESS:
+                executable = _instantiate(graph) if recorded else None
+                driver.cuGraphDestroy(graph)
+        return None if executable is None else CudaGraph(executable)
+
+
+def _instantiate(graph: Any) -> Any:
+    """A captured graph made ready to be launched, or None."""
+    result, executable = driver.cuGraphInstantiate(graph, 0)
+    return executable if result == _SUCCESS else None
 
 
 @contextmanager
@@ -199,99 +250,22 @@ def _failures() -> Iterator[None]:
     """Say what the driver says as one of our errors."""
     try:
         yield
+    except cuda.MemoryError as exc:
+        raise OutOfDeviceMemory(f"there is no memory left: {exc}") from exc
     except cuda.Error as exc:
         raise DeviceLost(f"the GPU failed: {exc}") from exc
 
 
-class CudaLauncher:
-    """One GPU with its primary context; a :class:`~srdeploy.plugins.compiled.Launcher`.
+def _mib(size: int) -> int:
+    return -(-size >> 20)
 
-    Use it in a ``with`` statement, in one thread.
 
-    Args:
-        index: Of the GPU.
+def _drop_below(handle: int) -> None:
+    """Take a context that was given back off the driver's own stack, which pycuda leaves there.
 
-    Attributes:
-        name: What the driver calls it.
-        capability: Compute capability, ``8.6``.
-
-    Raises:
-        TargetUnavailable: There is no such GPU, or no driver.
+    Where another one was current before, pycuda has pushed that one on top of it.
     """
-
-    def __init__(self, index: int = 0) -> None:
-        self._primary = PrimaryContext(index)
-        self.name, self.capability = self._primary.name, self._primary.capability
-        self._stack = ExitStack()
-
-    def __enter__(self) -> CudaLauncher:
-        self._stack.callback(self._primary.close)
-        self._stack.enter_context(self._primary.current())
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.close()
-
-    def run(
-        self,
-        kernel: CompiledKernel,
-        grid: tuple[int, int],
-        arguments: Sequence[NDArray[Any] | int],
-        outputs: Sequence[NDArray[Any]],
-    ) -> None:
-        """Run a kernel and wait; see :class:`~srdeploy.plugins.compiled.Launcher`.
-
-        Raises:
-            EngineError: The kernel is for another GPU, or CUDA fails.
-        """
-        if kernel.capability != self.capability:
-            raise EngineError(
-                f"{kernel.name} was compiled for compute capability {kernel.capability},"
-                f" {self.name} has {self.capability}"
-            )
-        filled = {id(array) for array in outputs}
-        if filled - {id(a) for a in arguments}:
-            raise EngineError("an output is not among the kernel's arguments")
-        packed = [
-            np.int32(a)
-            if isinstance(a, int | np.integer)
-            # bytes: numpy lends no buffer of bfloat16
-            else (cuda.Out if id(a) in filled else cuda.In)(_bytes(a, id(a) in filled))
-            for a in arguments
-        ]
-        try:
-            _launch(kernel, grid, packed)
-        except cuda.Error as exc:
-            # without the traceback: its frames hold the device's memory
-            raise EngineError(
-                f"{kernel.name} failed on {self.name}: {exc}"
-            ) from exc.with_traceback(None)
-        finally:
-            packed.clear()
-
-
-def _launch(kernel: CompiledKernel, grid: tuple[int, int], packed: Sequence[Any]) -> None:
-    function = cuda.module_from_buffer(kernel.cubin).get_function(kernel.name)
-    function.set_attribute(
-        cuda.function_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES, kernel.shared_bytes
-    )
-    function(*packed, block=(kernel.threads, 1, 1), grid=grid, shared=kernel.shared_bytes)
-    cuda.Context.synchronize()
-
-
-def _pop_current() -> None:
-    """Take the top off the driver's own stack of contexts; pycuda has no call for it."""
-    library = ctypes.CDLL(DRIVER_LIBRARY)
-    library.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
-
-
-def _bytes(array: NDArray[Any], is_output: bool) -> NDArray[np.uint8]:
-    """The array's memory; a copy only of an input that is not dense."""
-    if is_output and not (array.flags.c_contiguous and array.flags.writeable):
-        raise EngineError("an output must be dense and writable")
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    failed, top = driver.cuCtxPopCurrent()
+    if failed == _SUCCESS and int(top) != handle:
+        driver.cuCtxPopCurrent()
+        driver.cuCtxPushCurrent(top)

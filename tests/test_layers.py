@@ -28,7 +28,7 @@ HOMES = {
     "filelock": {"runtime/store_lock.py"},
     "onnxruntime": {"runtime/onnx_session.py", "runtime/targets/onnxruntime.py"},
     "openvino": {"runtime/targets/openvino.py"},
-    "pycuda": {"runtime/cuda.py"},
+    "pycuda": {"runtime/cuda.py", "runtime/cuda_launcher.py"},
     "cuda": {"runtime/cuda.py"},
     "tensorrt": {
         "runtime/targets/tensorrt.py",

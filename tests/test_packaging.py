@@ -39,7 +39,10 @@ def test_runtime_needs_no_torch(repository: Path) -> None:
     code = (
         "import sys, pkgutil, importlib, importlib.util\n"
         "sys.modules['torch'] = None\n"
-        "missing = {'srdeploy.runtime.cuda'} if not importlib.util.find_spec('pycuda') else set()\n"
+        "missing = set() if importlib.util.find_spec('pycuda') else {'srdeploy.runtime.cuda',"
+        " 'srdeploy.runtime.cuda_launcher'}\n"
+        "if not importlib.util.find_spec('tensorrt'):\n"
+        "    missing.add('srdeploy.runtime.targets.tensorrt')\n"
         "import srdeploy.runtime, srdeploy.calib, srdeploy.data\n"
         "for package in (srdeploy.runtime, srdeploy.calib, srdeploy.data):\n"
         "    for module in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):\n"

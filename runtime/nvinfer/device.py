@@ -50,7 +50,10 @@ class Graph(Protocol):
 
 
 class Device(Protocol):
-    """One GPU. Its methods are called inside :meth:`current`, with its own memory and streams."""
+    """One GPU. Its methods are called inside :meth:`current`, with its own memory and streams.
+
+    All but :meth:`close` raise DeviceLost where the device failed.
+    """
 
     name: str
 
@@ -71,8 +74,15 @@ class Device(Protocol):
             OutOfDeviceMemory: There is not so much.
         """
 
+    def unpin(self, pinned: Pinned) -> None:
+        """Give pinned host memory back; nothing may use it afterwards."""
+
     def stream(self) -> Stream:
-        """A new stream."""
+        """A new stream.
+
+        Raises:
+            OutOfDeviceMemory: There is no memory for it.
+        """
 
     def upload(self, target: Any, source: Pinned, stream: Any) -> None:
         """Copy to the device, in order with the stream."""
@@ -81,10 +91,13 @@ class Device(Protocol):
         """Copy from the device, in order with the stream."""
 
     def capture(self, stream: Any, work: Callable[[], None]) -> Graph | None:
-        """Record what ``work`` puts into the stream; None where it cannot be recorded."""
+        """Record what ``work`` puts into the stream; None where it cannot be recorded.
+
+        What ``work`` raises goes on, but for EngineErrors: they say that it cannot be recorded.
+        """
 
     def close(self) -> None:
-        """Give everything back."""
+        """Give the device back, outside :meth:`current` and from any thread."""
 
 
 class Execution(Protocol):

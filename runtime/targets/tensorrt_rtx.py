@@ -178,8 +178,10 @@ class TensorRtRtxTarget(NvinferTarget):
 
     def _closer(self, opened: OpenedEngine, manifest: Manifest) -> Callable[[], None]:
         def close() -> None:
-            compiled = opened.runtime_cache()
-            opened.close()
+            try:
+                compiled = opened.runtime_cache()
+            finally:
+                opened.close()
             EngineStore().write_timing_cache(_cache_key(manifest), compiled)
 
         return close
