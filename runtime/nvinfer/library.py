@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.metadata import distributions
 from types import ModuleType
 from typing import Any
 
@@ -59,6 +60,16 @@ class Library:
     def version(self) -> str:
         """Such as ``11.4.0.106``."""
         return str(self.trt.__version__)
+
+    @property
+    def cuda(self) -> str:
+        """Least version of CUDA that the driver must speak; empty where pip does not know."""
+        package = self.trt.__name__.partition(".")[0]
+        known = {d.name.lower().replace("-", "_") for d in distributions() if d.name}
+        for major in ("13", "12"):
+            if f"{package}_cu{major}_bindings" in known or f"{package}_cu{major}" in known:
+                return f"{major}.0"
+        return ""
 
     def __str__(self) -> str:
         return f"{self.traits.name} {self.version}"

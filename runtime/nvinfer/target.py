@@ -45,7 +45,7 @@ class NvinferTarget(Target):
         return Precision.FP16
 
     def runs_here(self) -> str | None:
-        if problem := gpu_facts.driver_problem():
+        if problem := gpu_facts.driver_problem(self.library.cuda):
             return problem
         for package in RUNTIME_PACKAGES:
             if not _installed(package):

@@ -111,10 +111,12 @@ def test_changes_under_load() -> None:
 
     with ThreadPoolExecutor(4) as pool:
         working = [pool.submit(work) for _ in range(4)]
-        for engine in engines[1:]:
-            session.replace(engine)
-            assert engine.inside.acquire(timeout=20)
-        stop.set()
+        try:
+            for engine in engines[1:]:
+                session.replace(engine)
+                assert engine.inside.acquire(timeout=20)
+        finally:
+            stop.set()  # whatever failed, the threads end
         for future in working:
             future.result()
     session.close()
