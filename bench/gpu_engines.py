@@ -1,0 +1,294 @@
+"""Engines on an NVIDIA GPU: right, built as asked, and fast, against what a user would run instead.
+
+    python -m srdeploy.bench.gpu_engines [--target tensorrt ...] [--models vapsr-s,vapsr,hat-s]
+        [--sizes 320x180,640x360] [--precisions fp16,int8,fp32] [--seconds N] [--rounds N]
+        [--rivals torch,compile,ort] [--golden DIR] [--data DIR] [--json FILE]
+
+For each target, network and precision: seconds of the build, cold and from the engine store; the
+float32 engine against golden tensors and against PyTorch; drift on the bundled pictures and on
+those of ``--data``; precisions asked for and built; CUDA graph against plain launches; frames per
+second and time of a frame, host to host, with one, two and three frames in flight, against PyTorch,
+torch.compile and ONNX Runtime, all alternating in one run; GPU memory; and the share of the
+roofline, whose ceilings are measured first. What could not run stands in the JSON with the reason.
+
+A checkout is enough; ``SRDEPLOY_SHARED`` adds the authors' weights and more golden tensors. With
+``--target onnxruntime`` or ``openvino`` the same runs on the CPU at small sizes: a dry run, which
+shows that the script is whole.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import data
+from ..commands.options import words
+from ..export.pixels import with_pixels
+from ..runtime.nvinfer.target import NvinferTarget
+from ..runtime.store import EngineStore
+from ..runtime.targets import Target, open_target
+from ..spec import Precision, ShapeRange
+from ..validate.datasets import Dataset, Pair, find_datasets
+from ..validate.drift import measure, to_records
+from ..validate.reference import open_reference
+from ..validate.reference_cache import ReferenceCache
+from .built import Engine, build
+from .gpu_report import lines
+from .gpu_rivals import check_torch, rivals
+from .gpu_speed import graphs, speed
+from .machine import facts
+from .parity import against_torch, golden
+from .recording import FAILED, attempt, marked, write
+from .roofline import ceilings
+from .subject import INT8_METHOD, Subject, load_subject
+
+RIVALS = ("torch", "compile", "ort")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was asked for on the command line; sizes are (width, height)."""
+
+    targets: tuple[str, ...]
+    models: tuple[str, ...]
+    sizes: tuple[tuple[int, int], ...]
+    precisions: tuple[Precision, ...]
+    seconds: float
+    rounds: int
+    rivals: tuple[str, ...]
+    golden: Path | None
+    data: Path | None
+    json: Path
+
+
+def read_options(arguments: Sequence[str] | None) -> Options:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--target", action="append", dest="targets", metavar="TARGET")
+    parser.add_argument("--models", type=words, default="vapsr-s,vapsr,hat-s")
+    parser.add_argument("--sizes", type=sizes, default="320x180,640x360", metavar="WxH,...")
+    parser.add_argument("--precisions", type=precisions, default="fp16,int8,fp32")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each contestant")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rivals", type=words, default=",".join(RIVALS))
+    parser.add_argument("--golden", type=Path, metavar="DIR")
+    parser.add_argument("--data", type=Path, metavar="DIR")
+    parser.add_argument("--json", type=Path, default=Path("gpu_engines.json"))
+    found = vars(parser.parse_args(arguments))
+    found["targets"] = tuple(found["targets"] or ("tensorrt",))
+    return Options(**found)
+
+
+def sizes(text: str) -> tuple[tuple[int, int], ...]:
+    """``WIDTHxHEIGHT,…``."""
+    pairs = [tuple(map(int, word.split("x"))) for word in words(text)]
+    if not pairs or any(len(pair) != 2 or min(pair) < 1 for pair in pairs):
+        raise ValueError(f"expected WIDTHxHEIGHT, got '{text}'")
+    return tuple((width, height) for width, height in pairs)
+
+
+def precisions(text: str) -> tuple[Precision, ...]:
+    """Names of precisions with commas between them."""
+    return tuple(map(Precision, words(text)))
+
+
+class Run:
+    """One run: its options, the document that grows, and the folder of engines that it built.
+
+    Args:
+        options: What was asked for.
+        folder: Empty; the engine store is there, so that builds are cold.
+    """
+
+    def __init__(self, options: Options, folder: Path) -> None:
+        self.options, self.folder = options, folder
+        self.limits: dict[str, Any] = {}
+        self.found: dict[str, Any] = {
+            "machine": facts(),
+            "options": {name: str(value) for name, value in vars(options).items()},
+            "int8": INT8_METHOD,
+            "networks": {},
+            "ceilings": {},
+            "targets": {},
+        }
+
+    def execute(self, subjects: dict[str, Subject | dict[str, Any]]) -> None:
+        """Measure every target; the file is written after each part."""
+        for name, subject in subjects.items():
+            known = subject if isinstance(subject, dict) else _described(subject)
+            self.found["networks"][name] = known
+        for name in self.options.targets:
+            self.found["targets"][name] = attempt(lambda n=name: self._target(n, subjects))  # type: ignore[misc]
+            self.save()
+
+    def save(self) -> None:
+        """Write what there is."""
+        write(self.options.json, self.found)
+
+    def _target(self, name: str, subjects: dict[str, Subject | dict[str, Any]]) -> dict[str, Any]:
+        target = open_target(name)
+        on_gpu = isinstance(target, NvinferTarget)
+        device = "cuda" if on_gpu else "cpu"
+        if device not in self.found["ceilings"]:
+            self.found["ceilings"][device] = attempt(lambda: _ceilings(device))
+        found: dict[str, Any] = {"version": target.version(), "dry_run": not on_gpu, "models": {}}
+        self.found["targets"][name] = found
+        why_not = target.runs_here()
+        found["runs_here"] = why_not or True
+        store = self.folder / name
+        found["golden"] = attempt(lambda: golden(target, self.options.golden, store))
+        for model, subject in subjects.items():
+            if isinstance(subject, Subject):
+                found["models"][model] = {}
+                self._model(target, subject, device, found["models"][model])
+        return found
+
+    def _model(self, target: Target, subject: Subject, device: str, found: dict[str, Any]) -> None:
+        store = self.folder / target.name
+        found["parity"] = attempt(lambda: against_torch(subject, target, store))
+        with ReferenceCache(open_reference(subject.model, subject.spec)) as reference:
+            datasets = _datasets(subject, self.options.data)
+            for precision in self.options.precisions:
+                engine = attempt(
+                    lambda p=precision: self._build(target, subject, p, datasets)  # type: ignore[misc]
+                )
+                if not isinstance(engine, Engine):
+                    found[str(precision)] = {"build": engine}
+                    continue
+                measured: dict[str, Any] = {"build": engine.describe()}
+                found[str(precision)] = measured
+                for name, part in self._parts(engine, subject, reference, datasets, device):
+                    measured[name] = attempt(part)
+                    self.save()
+
+    def _parts(
+        self,
+        engine: Engine,
+        subject: Subject,
+        reference: ReferenceCache,
+        datasets: Sequence[Dataset],
+        device: str,
+    ) -> Iterator[tuple[str, Callable[[], Any]]]:
+        """What is measured of an engine."""
+        options = self.options
+        yield "layers", engine.layers
+        yield "drift", lambda: _drift(engine, reference, datasets)
+        yield "graphs", lambda: graphs(engine, options.sizes[0], options.seconds, options.rounds)
+        others = rivals(
+            subject.network,
+            subject.spec.scale,
+            engine.graph.SerializeToString(),
+            device,
+            engine.manifest.build.precision,
+        )
+        chosen = {
+            n: o
+            for key, (n, o) in zip(RIVALS, others.items(), strict=True)
+            if key in options.rivals
+        }
+        limits = self.found["ceilings"][device]
+        for size in options.sizes:
+            yield (
+                "speed {}x{}".format(*size),
+                lambda s=size: speed(  # type: ignore[misc]
+                    engine, chosen, s, options.seconds, options.rounds, device == "cuda", limits
+                ),
+            )
+
+    def _build(
+        self, target: Target, subject: Subject, precision: Precision, datasets: Sequence[Dataset]
+    ) -> Engine:
+        lowered, rest = subject.lowered(target, precision)
+        profiles = [ShapeRange.static(height, width) for width, height in self.options.sizes]
+        profiles.append(_pictures_range(datasets))
+        store = EngineStore(self.folder / target.name)
+        graph = with_pixels(lowered)
+        return build(target, graph, subject.spec, precision, rest, profiles, store)
+
+
+def _ceilings(device: str) -> dict[str, float]:
+    check_torch(device)
+    return ceilings(device)
+
+
+def _described(subject: Subject) -> dict[str, Any]:
+    spec = subject.spec
+    return {
+        "variant": spec.variant,
+        "weights": spec.weights,
+        "random_weights": spec.random_weights,
+        "export_seconds": subject.export_seconds,
+    }
+
+
+def _datasets(subject: Subject, folder: Path | None) -> tuple[Dataset, ...]:
+    """The bundled pictures that nothing is calibrated on, and those of a folder."""
+    scale = subject.spec.scale
+    pairs = tuple(Pair(p.name, p.path, None, scale) for p in data.pictures("proof"))
+    bundled = Dataset("bundled proof", pairs)
+    return (bundled, *(find_datasets(folder, scale) if folder else ()))
+
+
+def _pictures_range(datasets: Sequence[Dataset]) -> ShapeRange:
+    """A profile for all pictures; their sizes alone decide it."""
+    shapes = [pair.read()[0].shape for dataset in datasets for pair in dataset.pairs]
+    heights, widths = sorted(s[0] for s in shapes), sorted(s[1] for s in shapes)
+    middle = len(shapes) // 2
+    return ShapeRange(
+        (heights[0], widths[0]), (heights[middle], widths[middle]), (heights[-1], widths[-1])
+    )
+
+
+def _drift(
+    engine: Engine, reference: ReferenceCache, datasets: Sequence[Dataset]
+) -> list[dict[str, Any]]:
+    """Quality of an engine in its session; of random weights, only the fidelity tells."""
+    with engine.open() as session:
+        results = measure(session, reference, datasets, session.scale)
+    return [vars(record) for record in to_records(results, executed_on=engine.target.name)]
+
+
+@contextmanager
+def _own_cache() -> Iterator[Path]:
+    """A new cache folder for timing caches, compiled kernels and engines: builds are cold."""
+    before = os.environ.get("SRDEPLOY_CACHE")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["SRDEPLOY_CACHE"] = folder
+        try:
+            yield Path(folder)
+        finally:
+            if before is None:
+                del os.environ["SRDEPLOY_CACHE"]
+            else:
+                os.environ["SRDEPLOY_CACHE"] = before
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run, print a short table, write the JSON; exit with 1 where something failed or is wrong."""
+    options = read_options(arguments)
+    # before the cache changes: fetched weights are in it
+    subjects = {name: attempt(lambda n=name: load_subject(n)) for name in options.models}  # type: ignore[misc]
+    with _own_cache() as folder:
+        run = Run(options, folder)
+        run.execute(subjects)
+    run.save()
+    print("\n".join(lines(run.found)))
+    print(f"written: {options.json}")
+    if list(marked(run.found, FAILED)) or not _right(run.found):
+        raise SystemExit(1)
+
+
+def _right(found: dict[str, Any]) -> bool:
+    """Whether every golden tensor came out."""
+    judged = [target.get("golden") for target in found["targets"].values()]
+    return all(row["within"] for rows in judged if isinstance(rows, list) for row in rows)
+
+
+if __name__ == "__main__":
+    main()
