@@ -11,34 +11,30 @@ second and time of a frame, host to host, with one, two and three frames in flig
 torch.compile and ONNX Runtime, all alternating in one run; GPU memory; and the share of the
 roofline, whose ceilings are measured first. What could not run stands in the JSON with the reason.
 
-A checkout is enough; ``SRDEPLOY_SHARED`` adds the authors' weights and more golden tensors. With
-``--target onnxruntime`` or ``openvino`` the same runs on the CPU at small sizes: a dry run, which
-shows that the script is whole.
+A checkout is enough; ``SRDEPLOY_SHARED`` adds the authors' weights and more golden tensors. A
+target with a provider is written ``onnxruntime:cuda``. With ``onnxruntime`` or ``openvino`` the same
+runs on the CPU: a dry run, which shows that the script is whole.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .. import data
-from ..commands.options import words
 from ..export.pixels import with_pixels
-from ..runtime.nvinfer.target import NvinferTarget
 from ..runtime.store import EngineStore
-from ..runtime.targets import Target, open_target
 from ..spec import Precision, ShapeRange
 from ..validate.datasets import Dataset, Pair, find_datasets
 from ..validate.drift import measure, to_records
 from ..validate.reference import open_reference
 from ..validate.reference_cache import ReferenceCache
-from .built import Engine, build
+from .built import Backend, Engine
+from .gpu_options import Options, read_options
 from .gpu_report import lines
 from .gpu_rivals import check_torch, rivals
 from .gpu_speed import graphs, speed
@@ -47,55 +43,6 @@ from .parity import against_torch, golden
 from .recording import FAILED, attempt, marked, write
 from .roofline import ceilings
 from .subject import INT8_METHOD, Subject, load_subject
-
-RIVALS = ("torch", "compile", "ort")
-
-
-@dataclass(frozen=True)
-class Options:
-    """What was asked for on the command line; sizes are (width, height)."""
-
-    targets: tuple[str, ...]
-    models: tuple[str, ...]
-    sizes: tuple[tuple[int, int], ...]
-    precisions: tuple[Precision, ...]
-    seconds: float
-    rounds: int
-    rivals: tuple[str, ...]
-    golden: Path | None
-    data: Path | None
-    json: Path
-
-
-def read_options(arguments: Sequence[str] | None) -> Options:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--target", action="append", dest="targets", metavar="TARGET")
-    parser.add_argument("--models", type=words, default="vapsr-s,vapsr,hat-s")
-    parser.add_argument("--sizes", type=sizes, default="320x180,640x360", metavar="WxH,...")
-    parser.add_argument("--precisions", type=precisions, default="fp16,int8,fp32")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each contestant")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--rivals", type=words, default=",".join(RIVALS))
-    parser.add_argument("--golden", type=Path, metavar="DIR")
-    parser.add_argument("--data", type=Path, metavar="DIR")
-    parser.add_argument("--json", type=Path, default=Path("gpu_engines.json"))
-    found = vars(parser.parse_args(arguments))
-    found["targets"] = tuple(found["targets"] or ("tensorrt",))
-    return Options(**found)
-
-
-def sizes(text: str) -> tuple[tuple[int, int], ...]:
-    """``WIDTHxHEIGHT,…``."""
-    pairs = [tuple(map(int, word.split("x"))) for word in words(text)]
-    if not pairs or any(len(pair) != 2 or min(pair) < 1 for pair in pairs):
-        raise ValueError(f"expected WIDTHxHEIGHT, got '{text}'")
-    return tuple((width, height) for width, height in pairs)
-
-
-def precisions(text: str) -> tuple[Precision, ...]:
-    """Names of precisions with commas between them."""
-    return tuple(map(Precision, words(text)))
 
 
 class Run:
@@ -132,84 +79,56 @@ class Run:
         write(self.options.json, self.found)
 
     def _target(self, name: str, subjects: dict[str, Subject | dict[str, Any]]) -> dict[str, Any]:
-        target = open_target(name)
-        on_gpu = isinstance(target, NvinferTarget)
-        device = "cuda" if on_gpu else "cpu"
+        backend = Backend.named(name, EngineStore(self.folder / name.replace(":", "-")))
+        device = backend.device
         if device not in self.found["ceilings"]:
             self.found["ceilings"][device] = attempt(lambda: _ceilings(device))
-        found: dict[str, Any] = {"version": target.version(), "dry_run": not on_gpu, "models": {}}
+        found: dict[str, Any] = {"version": backend.target.version(), "dry_run": device == "cpu"}
         self.found["targets"][name] = found
-        why_not = target.runs_here()
-        found["runs_here"] = why_not or True
-        store = self.folder / name
-        found["golden"] = attempt(lambda: golden(target, self.options.golden, store))
+        found["golden"] = attempt(lambda: golden(backend, self.options.golden))
+        found["models"] = {}
         for model, subject in subjects.items():
             if isinstance(subject, Subject):
                 found["models"][model] = {}
-                self._model(target, subject, device, found["models"][model])
+                self._model(backend, subject, found["models"][model])
         return found
 
-    def _model(self, target: Target, subject: Subject, device: str, found: dict[str, Any]) -> None:
-        store = self.folder / target.name
-        found["parity"] = attempt(lambda: against_torch(subject, target, store))
+    def _model(self, backend: Backend, subject: Subject, found: dict[str, Any]) -> None:
+        found["parity"] = attempt(lambda: against_torch(subject, backend))
         with ReferenceCache(open_reference(subject.model, subject.spec)) as reference:
-            datasets = _datasets(subject, self.options.data)
             for precision in self.options.precisions:
-                engine = attempt(
-                    lambda p=precision: self._build(target, subject, p, datasets)  # type: ignore[misc]
-                )
+                engine = attempt(lambda p=precision: self._build(backend, subject, p))  # type: ignore[misc]
                 if not isinstance(engine, Engine):
                     found[str(precision)] = {"build": engine}
                     continue
                 measured: dict[str, Any] = {"build": engine.describe()}
                 found[str(precision)] = measured
-                for name, part in self._parts(engine, subject, reference, datasets, device):
+                for name, part in self._parts(engine, subject, reference, backend):
                     measured[name] = attempt(part)
                     self.save()
 
     def _parts(
-        self,
-        engine: Engine,
-        subject: Subject,
-        reference: ReferenceCache,
-        datasets: Sequence[Dataset],
-        device: str,
+        self, engine: Engine, subject: Subject, reference: ReferenceCache, backend: Backend
     ) -> Iterator[tuple[str, Callable[[], Any]]]:
         """What is measured of an engine."""
-        options = self.options
+        options, device = self.options, backend.device
+        clock = options.seconds, options.rounds
         yield "layers", engine.layers
-        yield "drift", lambda: _drift(engine, reference, datasets)
-        yield "graphs", lambda: graphs(engine, options.sizes[0], options.seconds, options.rounds)
-        others = rivals(
-            subject.network,
-            subject.spec.scale,
-            engine.graph.SerializeToString(),
-            device,
-            engine.manifest.build.precision,
-        )
-        chosen = {
-            n: o
-            for key, (n, o) in zip(RIVALS, others.items(), strict=True)
-            if key in options.rivals
-        }
+        yield "drift", lambda: _drift(engine, reference, _datasets(subject, options.data))
+        yield "graphs", lambda: graphs(engine, options.sizes[0], *clock)
+        others = rivals(engine, subject.network, backend, options.rivals)
         limits = self.found["ceilings"][device]
         for size in options.sizes:
             yield (
                 "speed {}x{}".format(*size),
-                lambda s=size: speed(  # type: ignore[misc]
-                    engine, chosen, s, options.seconds, options.rounds, device == "cuda", limits
-                ),
+                lambda s=size: speed(engine, others, s, *clock, device == "cuda", limits),  # type: ignore[misc]
             )
 
-    def _build(
-        self, target: Target, subject: Subject, precision: Precision, datasets: Sequence[Dataset]
-    ) -> Engine:
-        lowered, rest = subject.lowered(target, precision)
+    def _build(self, backend: Backend, subject: Subject, precision: Precision) -> Engine:
+        lowered, rest = subject.lowered(backend.target, precision)
         profiles = [ShapeRange.static(height, width) for width, height in self.options.sizes]
-        profiles.append(_pictures_range(datasets))
-        store = EngineStore(self.folder / target.name)
-        graph = with_pixels(lowered)
-        return build(target, graph, subject.spec, precision, rest, profiles, store)
+        profiles.append(_pictures_range(_datasets(subject, self.options.data)))
+        return backend.build(with_pixels(lowered), subject.spec, precision, rest, profiles)
 
 
 def _ceilings(device: str) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What a user would run instead of an engine: PyTorch, torch.compile, and plain ONNX Runtime.
+"""What a user would run instead of an engine: PyTorch, torch.compile, and ONNX Runtime.
 
 Each takes and gives uint8 frames in host memory, as a session does, and gets what a careful user
 would give it: half precision, channels last, pinned memory.
@@ -7,16 +7,18 @@ would give it: half precision, channels last, pinned memory.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
-import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
 from ..runtime.session import Frames, Session
 from ..spec import Precision
+from .built import Backend, Engine
 from .recording import NotRun
+
+RIVALS = ("torch", "compile", "ort")
 
 
 class _Pixels(nn.Module):
@@ -90,42 +92,6 @@ def _closed(_frames: Tensor) -> Tensor:
     raise RuntimeError("the rival is closed")
 
 
-class OnnxRuntimeRival(Session):
-    """An engine's own graph in plain ONNX Runtime.
-
-    Args:
-        graph: Uint8 N×H×W×3 in and out, serialised.
-        scale: Upscaling factor.
-        device: ``cuda`` or ``cpu``.
-
-    Raises:
-        NotRun: ONNX Runtime cannot use the GPU: it says so and would take the CPU.
-    """
-
-    target = "onnxruntime"
-
-    def __init__(self, graph: bytes, scale: int, device: str) -> None:
-        self.scale = scale
-        provider = "CUDAExecutionProvider" if device == "cuda" else "CPUExecutionProvider"
-        if provider not in ort.get_available_providers():
-            raise NotRun(f"ONNX Runtime {ort.__version__} here has no {provider}")
-        if device == "cuda" and hasattr(ort, "preload_dlls"):
-            ort.preload_dlls()  # CUDA and cuDNN of the packages that came with PyTorch
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        self._session = ort.InferenceSession(graph, options, providers=[provider])
-        if provider not in self._session.get_providers():
-            raise NotRun(f"ONNX Runtime could not load the libraries of its {provider}")
-
-    def _upscale(self, frames: Frames) -> Frames:
-        upscaled: Frames = self._session.run(None, {"frames": frames})[0]
-        return upscaled
-
-    def close(self) -> None:
-        """Give the device's memory back."""
-        del self._session
-
-
 def check_torch(device: str) -> None:
     """Refuse a device that this PyTorch does not have.
 
@@ -147,18 +113,34 @@ def torch_type(device: str, precision: Precision) -> torch.dtype:
 
 
 def rivals(
-    network: nn.Module, scale: int, graph: bytes, device: str, precision: Precision
+    engine: Engine, network: nn.Module, backend: Backend, chosen: Collection[str]
 ) -> dict[str, Callable[[], Session]]:
-    """What opens each rival of an engine, by name."""
-    dtype = torch_type(device, precision)
+    """What opens each rival of an engine, by name.
+
+    Args:
+        engine: Whose graph ONNX Runtime gets too.
+        network: Float32, on the CPU.
+        backend: What built the engine.
+        chosen: Of :data:`RIVALS`.
+    """
+    device = backend.device
+    build_of = engine.manifest.build
+    dtype = torch_type(device, build_of.precision)
     name = str(dtype).removeprefix("torch.")
 
     def torch_rival(compiled: bool) -> Session:
         check_torch(device)
-        return TorchRival(network, scale, device, dtype, compiled)
+        return TorchRival(network, engine.manifest.model.scale, device, dtype, compiled)
 
-    return {
-        f"PyTorch {name} channels_last": lambda: torch_rival(False),
-        f"torch.compile {name} channels_last": lambda: torch_rival(True),
-        f"ONNX Runtime {device}, same graph": lambda: OnnxRuntimeRival(graph, scale, device),
+    def onnx_rival() -> Session:
+        plain = Backend.named(f"onnxruntime:{device}", backend.store)
+        types = build_of.precision, build_of.rest
+        spec = engine.manifest.model
+        return plain.build(engine.graph, spec, *types, build_of.profiles).open()
+
+    found = {
+        "torch": (f"PyTorch {name} channels_last", lambda: torch_rival(False)),
+        "compile": (f"torch.compile {name} channels_last", lambda: torch_rival(True)),
+        "ort": (f"ONNX Runtime {device}, same graph", onnx_rival),
     }
+    return dict(found[key] for key in RIVALS if key in chosen)

@@ -11,10 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..runtime.store import EngineStore
-from ..runtime.targets import Target
 from ..spec import Precision, ShapeRange
-from .built import build
+from .built import Backend
 from .float_digits import from_digits, to_digits, with_digits
 from .subject import Subject, golden_files, read_golden
 
@@ -28,7 +26,7 @@ Pair = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 def errors(
-    subject: Subject, pairs: Iterable[Pair], target: Target, precision: Precision, folder: Path
+    subject: Subject, pairs: Iterable[Pair], backend: Backend, precision: Precision
 ) -> list[float]:
     """Largest difference of an engine from each expected output, over that output's range.
 
@@ -37,21 +35,19 @@ def errors(
     Args:
         subject: The network.
         pairs: Inputs N×3×H×W on [0, 1], and what should come out.
-        target: One that runs here.
+        backend: One that runs here.
         precision: Of the engine.
-        folder: Of an engine store.
 
     Raises:
         SrDeployError: The engine cannot be built or run.
     """
     pairs = list(pairs)
     low, span = _span([wanted for _, wanted in pairs])
-    lowered, rest = subject.lowered(target, precision)
+    lowered, rest = subject.lowered(backend.target, precision)
     graph = with_digits(lowered, low, low + span)
     sizes = dict.fromkeys((2 * x.shape[2], 2 * x.shape[3], x.shape[0]) for x, _ in pairs)
     profiles = [ShapeRange.static(*size) for size in sizes]
-    store = EngineStore(folder)
-    engine = build(target, graph, subject.spec, precision, rest, profiles, store)
+    engine = backend.build(graph, subject.spec, precision, rest, profiles)
     found = []
     with engine.open() as session:
         for given, wanted in pairs:
@@ -67,21 +63,21 @@ def _span(outputs: list[NDArray[np.float32]]) -> tuple[float, float]:
     return float(np.float32((low + high - span) / 2)), span
 
 
-def golden(target: Target, folder: Path | None, store: Path) -> list[dict[str, Any]]:
+def golden(backend: Backend, folder: Path | None) -> list[dict[str, Any]]:
     """Float32 engines of the tiny networks against the published code's tensors."""
     rows = []
     for path in golden_files(folder):
         tensors = read_golden(path)
         pairs = [(x.numpy(), y.numpy()) for x, y in tensors.pairs]
-        found = max(errors(tensors.subject, pairs, target, Precision.FP32, store))
+        found = max(errors(tensors.subject, pairs, backend, Precision.FP32))
         rows.append({"network": tensors.name, "error": found, "within": found < GOLDEN_TOLERANCE})
     return rows
 
 
-def against_torch(subject: Subject, target: Target, store: Path) -> dict[str, Any]:
+def against_torch(subject: Subject, backend: Backend) -> dict[str, Any]:
     """The float32 engine against PyTorch in float32 on the CPU, on one fixed input."""
     given = np.random.default_rng(0).random((1, 3, *FIXED_SIZE), dtype=np.float32)
     with torch.inference_mode():
         wanted = subject.network(torch.from_numpy(given)).numpy()
-    (found,) = errors(subject, [(given, wanted)], target, Precision.FP32, store)
+    (found,) = errors(subject, [(given, wanted)], backend, Precision.FP32)
     return {"size": list(FIXED_SIZE), "max_relative_error": found}
