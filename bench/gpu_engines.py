@@ -12,8 +12,8 @@ torch.compile and ONNX Runtime, all alternating in one run; GPU memory; and the 
 roofline, whose ceilings are measured first. What could not run stands in the JSON with the reason.
 
 A checkout is enough; ``SRDEPLOY_SHARED`` adds the authors' weights and more golden tensors. A
-target with a provider is written ``onnxruntime:cuda``. With ``onnxruntime`` or ``openvino`` the same
-runs on the CPU: a dry run, which shows that the script is whole.
+target with a provider is written ``onnxruntime:cuda``. With ``onnxruntime`` or ``openvino`` the
+same runs on the CPU: a dry run, which shows that the script is whole.
 """
 
 from __future__ import annotations
