@@ -1,5 +1,6 @@
 # make demo   sets everything up and runs the main job on a clip that it makes
 # make test   sets everything up and passes the checks and tests
+# make test-gpu   on a machine with an NVIDIA GPU: the tests that want one, and its benchmarks
 #
 # TORCH_INDEX names a package index for torch alone, such as PyTorch's own CPU index
 # https://download.pytorch.org/whl/cpu, which saves gigabytes of CUDA libraries.
@@ -12,13 +13,27 @@ EXTRAS := torch,openvino,tensorrt-rtx,kernels,dev
 # Two versions of one package, beside the environment: the plugins' tests import each alone.
 BINDINGS := 10:10.16.1.11 11:11.4.0.106
 
-.PHONY: demo test lint setup clean bench
+# What a GPU's tests want beside it. pycuda compiles: nvcc must be in the PATH.
+GPU_EXTRAS := $(EXTRAS),tensorrt,cuda
+GPU_OUT ?= gpu-out
+
+.PHONY: demo test test-gpu lint setup clean bench
 
 demo: $(VENV)/.ready
 	$(BIN)/python examples/main_job.py demo-out
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
+
+# Each part runs, whatever becomes of the others; figures and reports go to GPU_OUT.
+test-gpu: $(VENV)/.ready-gpu
+	mkdir -p $(GPU_OUT)
+	status=0; \
+	$(BIN)/python -m pytest -m gpu tests/gpu --junit-xml=$(GPU_OUT)/tests.xml || status=1; \
+	$(BIN)/python -m srdeploy.bench.gpu_plugins --json $(GPU_OUT)/gpu_plugins.json || status=1; \
+	$(BIN)/python -m srdeploy.bench.gpu_engines --target tensorrt --target tensorrt-rtx \
+		--json $(GPU_OUT)/gpu_engines.json || status=1; \
+	exit $$status
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
@@ -39,5 +54,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 		--target $(VENV)/tensorrt-$${each%%:*} tensorrt-cu13-bindings==$${each#*:} || exit; done
 	touch $@
 
+$(VENV)/.ready-gpu: $(VENV)/.ready
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[$(GPU_EXTRAS)]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) demo-out build dist
+	rm -rf $(VENV) demo-out gpu-out build dist

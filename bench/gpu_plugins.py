@@ -19,10 +19,7 @@ import argparse
 import json
 import math
 import statistics
-import subprocess
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -37,8 +34,11 @@ from ..plugins.enla import launch as enla_launch
 from ..plugins.oca import contract as oca_contract
 from ..plugins.oca import kernel as oca_kernel
 from ..plugins.oca import launch as oca_launch
+from .machine import nvidia_smi
 from .paper_ops import enla_written, oca_sdpa, oca_unfolded
 from .plugin_cases import ENLA, OCA, EnlaCase, OcaCase, error, exactly
+from .recording import write
+from .roofline import ceilings, milliseconds
 
 Contender = Callable[..., Tensor]
 Case = OcaCase | EnlaCase
@@ -93,30 +93,13 @@ class Machine:
         }
         if self.dry:
             return facts
-        query = "name,driver_version,clocks.sm,clocks.mem,clocks.max.sm,power.limit"
-        command = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"]
-        try:
-            told = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-        except OSError as exc:
-            told = f"nvidia-smi: {exc}"
         capability = "{}.{}".format(*torch.cuda.get_device_capability())
         device = torch.cuda.get_device_name()
-        return facts | {"device": device, "capability": capability, query: told.strip()}
+        return facts | {"device": device, "capability": capability} | nvidia_smi()
 
     def milliseconds(self, run: Callable[[], object], repeats: int) -> float:
         """Time of one call, the calls back to back."""
-        if self.dry:
-            started = time.perf_counter()
-            run()
-            return (time.perf_counter() - started) * 1e3
-        begin = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        begin.record()
-        for _ in range(repeats):
-            run()
-        end.record()
-        end.synchronize()
-        return float(begin.elapsed_time(end)) / repeats
+        return milliseconds(self.device, run, repeats)
 
     def extra_bytes(self, run: Callable[[], Tensor]) -> int | None:
         """Device memory that a call takes beyond its inputs and its output."""
@@ -128,36 +111,6 @@ class Machine:
         out = run()
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before - out.nbytes
-
-
-def ceilings(machine: Machine) -> dict[str, float]:
-    """Bytes/s of a device copy, FLOP/s of large fp16 and TF32 products, all measured here."""
-    size, edge = (1 << 20, 256) if machine.dry else (1 << 30, 8192)
-    source = torch.empty(size, dtype=torch.uint8, device=machine.device)
-    target = torch.empty_like(source)
-    found = {}
-
-    def best(run: Callable[[], object]) -> float:
-        run()
-        return min(machine.milliseconds(run, 10) for _ in range(5)) / 1e3
-
-    found["bytes_per_s"] = 2 * size / best(lambda: target.copy_(source))
-    for name, dtype in (("fp16_flops", torch.float16), ("tf32_flops", torch.float32)):
-        a, b = (torch.randn(edge, edge, device=machine.device).to(dtype) for _ in range(2))
-        with tf32():
-            found[name] = 2 * edge**3 / best(lambda: a @ b)  # noqa: B023
-    return found
-
-
-@contextmanager
-def tf32() -> Iterator[None]:
-    """float32 products in TF32, as the ENLA kernels compute them."""
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = True
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def correctness(machine: Machine) -> list[dict[str, Any]]:
@@ -330,15 +283,6 @@ def sweep(machine: Machine) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: row["ms"] or float("inf"))
 
 
-def finite(found: Any) -> Any:
-    """The same with null for what JSON has no number for: an error that is infinite."""
-    if isinstance(found, dict):
-        return {key: finite(value) for key, value in found.items()}
-    if isinstance(found, list):
-        return [finite(value) for value in found]
-    return None if isinstance(found, float) and not math.isfinite(found) else found
-
-
 def report(found: dict[str, Any]) -> list[str]:
     """A short table; the JSON has the rest."""
     lines = [json.dumps(found["machine"])]
@@ -375,7 +319,7 @@ def main() -> None:
     options = parser.parse_args()
     machine = Machine()
     torch.backends.cuda.matmul.allow_tf32 = False  # float32 is float32 in what we compare with
-    found: dict[str, Any] = {"machine": machine.facts(), "ceilings": ceilings(machine)}
+    found: dict[str, Any] = {"machine": machine.facts(), "ceilings": ceilings(machine.device)}
     parts: dict[str, Callable[[], Any]] = {
         "correctness": lambda: correctness(machine),
         "speed": lambda: speed(machine, found["ceilings"], options.rounds),
@@ -390,9 +334,7 @@ def main() -> None:
                 found[name] = part()
         except Exception as exc:
             found[name] = f"failed: {type(exc).__name__}: {exc}"
-        partial = options.json.with_name(options.json.name + ".partial")
-        partial.write_text(json.dumps(finite(found), indent=1, allow_nan=False))
-        partial.replace(options.json)
+        write(options.json, found)
     print("\n".join(report(found)))
     print(f"written: {options.json}")
     judged = [found[part] for part in ("correctness", "pycuda")]

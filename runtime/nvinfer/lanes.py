@@ -175,6 +175,11 @@ class LaneSession(Session):
             self._give_back([e.close for e in executions[len(self._lanes) :]])
             raise
 
+    @property
+    def captured(self) -> bool:
+        """Whether a lane launches the frames of its present shape as a CUDA graph."""
+        return any(lane.captured for lane in self._lanes)
+
     def _upscale(self, frames: Frames) -> Frames:
         while True:
             upscaled = self._attempt(frames)

@@ -76,6 +76,22 @@ class NvinferTarget(Target):
         """Keep what a build learnt for the next one."""
 
     def _open(self, content: bytes, manifest: Manifest, parallel: int, device: int) -> Session:
+        return self.open_lanes(content, manifest, parallel, device)
+
+    def open_lanes(
+        self,
+        content: bytes,
+        manifest: Manifest,
+        parallel: int = 1,
+        device: int = 0,
+        graphs: bool = True,
+    ) -> LaneSession:
+        """What :meth:`open` does; ``graphs`` says whether frames are launched as CUDA graphs.
+
+        Raises:
+            TargetUnavailable: It cannot run on this machine.
+            EngineError: The file is damaged.
+        """
         if reason := self.runs_here():
             raise TargetUnavailable(
                 f"{manifest.engine_file} cannot be run here: {reason}",
@@ -101,9 +117,8 @@ class NvinferTarget(Target):
         except BaseException:
             gpu.close()
             raise
-        return LaneSession(
-            self.name, manifest.model.scale, gpu, executions, self._closer(opened, manifest)
-        )
+        closer = self._closer(opened, manifest)
+        return LaneSession(self.name, manifest.model.scale, gpu, executions, closer, graphs)
 
     def layer_times(self, content: bytes, manifest: Manifest) -> dict[str, float]:
         from ..cuda import CudaDevice  # needs a driver to be imported

@@ -22,6 +22,7 @@ from .formats import EQUAL_TIMES, FIXED_RATE, Y4M, encoder_of, encoder_options, 
 from .options import VideoOptions
 from .partial import PartialFile, PipeFile
 from .reader import VideoReader
+from .scheduling import ordinary_scheduling
 from .source import Picture
 from .streams import (
     check_rotation,
@@ -160,7 +161,8 @@ class VideoWriter:
         self._set_up(context)
         context.flags = self._stream.codec_context.flags  # where the muxer wants the header
         try:
-            context.open()
+            with ordinary_scheduling():
+                context.open()
         except av.FFmpegError as exc:
             raise self._failure(f"frame {self.frames + 1}", exc) from exc
         return context
@@ -273,7 +275,8 @@ class VideoWriter:
         self._container.metadata.update(still_true(reader.container.metadata))
         self._container.set_chapters(reader.container.chapters())
         try:
-            self._container.start_encoding()
+            with ordinary_scheduling():
+                self._container.start_encoding()
         except (av.FFmpegError, OSError, ValueError) as exc:
             raise self._failure("the header", exc) from exc
         self._note_rounding()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -182,6 +183,9 @@ def test_an_interlaced_source_is_noted(tmp_path: Path, Repeat: Any, write_clip: 
     assert any("interlaced" in note for note in result.notes)
 
 
+THREADS = Path("/proc/self/task")
+
+
 @pytest.mark.parametrize("codec", ["libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1"])
 def test_every_encoder_writes_matroska_without_a_word(
     tmp_path: Path, Repeat: Any, write_clip: Any, codec: str, capfd: pytest.CaptureFixture[str]
@@ -195,3 +199,21 @@ def test_every_encoder_writes_matroska_without_a_word(
     with av.open(str(tmp_path / "b.mkv")) as made:
         assert len(list(made.decode(video=0))) == 8
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="no such policies here")
+def test_no_encoder_takes_the_machine_for_itself(
+    tmp_path: Path, Repeat: Any, write_clip: Any
+) -> None:
+    """SVT-AV1 as root asks for real-time threads, the calling one included."""
+    found: set[int] = set()
+
+    class Watching(Repeat):  # type: ignore[misc,valid-type]
+        def _upscale(self, frames: Any) -> Any:
+            found.update(os.sched_getscheduler(int(t.name)) for t in THREADS.iterdir())
+            return super()._upscale(frames)
+
+    source = write_clip(tmp_path / "a.mkv", count=8, size=(96, 96))
+    upscale_video(source, tmp_path / "b.mkv", Watching(), VideoOptions(codec="libsvtav1"))
+    assert found == {os.SCHED_OTHER}
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
