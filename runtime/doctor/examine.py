@@ -29,6 +29,7 @@ _ONNXRUNTIME = (
 BASE = {
     "numpy": "numpy",
     "click": "click",
+    "filelock": "filelock",
     "onnx": "onnx",
     "onnxruntime": _ONNXRUNTIME,
     "av": "av",

@@ -28,6 +28,7 @@ from srdeploy.runtime.video import VideoOptions, upscale_video
 from srdeploy.spec import Precision, dump
 
 WIDTH, HEIGHT, CYCLE = 48, 32, 7
+LONGEST = 120  # seconds that a stream waits for something to happen
 HEAD = f"YUV4MPEG2 W{WIDTH} H{HEIGHT} F25:1 Ip A1:1 C420jpeg\n".encode()
 FRAME_BYTES = len(b"FRAME\n") + 2 * WIDTH * 2 * HEIGHT * 3 // 2
 # fp16 weights: other pixels than the quick engine's
@@ -44,10 +45,12 @@ class Stream(io.RawIOBase):
 
     def __init__(self, happened: Callable[[], bool], beyond: int = 12) -> None:
         self.frames, self._happened, self._left = 0, happened, beyond
+        self._until = time.monotonic() + LONGEST
         self._rest = HEAD
 
     def read(self, size: int = -1) -> bytes:
         if not self._rest and self._left:
+            assert time.monotonic() < self._until, "it never happened"
             if self._happened():
                 self._left -= 1
             else:
@@ -73,8 +76,14 @@ def model(tmp_path_factory) -> bytes:
 
 
 @pytest.fixture
-def folder(model: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current directory, with an ONNX in it."""
+def folder(
+    model: bytes,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """The current directory, with an ONNX in it, and an empty engine store."""
+    monkeypatch.setenv("SRDEPLOY_CACHE", str(tmp_path_factory.mktemp("cache")))
     (tmp_path / "net.onnx").write_bytes(model)
     monkeypatch.chdir(tmp_path)
     return tmp_path
