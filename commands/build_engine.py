@@ -17,6 +17,7 @@ from ..calib.ranges import Progress
 from ..errors import BuildError, DriftExceeded
 from ..export.sizes import static_size
 from ..files import digest_file, write_bytes
+from ..runtime import gpu_facts
 from ..runtime.engine import log_path, page_path, write_engine
 from ..runtime.layers import LayerReport
 from ..runtime.model_file import read_model
@@ -35,6 +36,8 @@ from .one_engine import Built, Source, build_one
 from .static_int8 import freed_of_size
 
 AUTO = "auto"
+FOR_NVIDIA = frozenset({"tensorrt", "tensorrt-rtx"})
+"""Targets whose library nobody misses on a machine without an NVIDIA GPU."""
 
 
 @dataclass(frozen=True)
@@ -297,7 +300,8 @@ def _targets(options: BuildOptions, say: Say) -> list[Target]:
             target = open_target(name).with_provider(options.provider)
             target.check(asked)
         except BuildError as exc:
-            say(f"{exc.message}; {exc.hint}")
+            if not (name in FOR_NVIDIA and gpu_facts.driver_problem()):
+                say(f"{exc.message}; {exc.hint}")
             continue
         if target.runs_here() is None and (wanted is None or wanted in target.precisions):
             fitting.append(target)

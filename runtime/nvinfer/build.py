@@ -109,7 +109,7 @@ def _step_down(
 ) -> tuple[Any, Any]:
     """Try with less and less scratch memory as long as that is what is missing."""
     while True:
-        since = len(log.lines)
+        since = log.position()
         config, serialized = attempt(workspace)
         smaller = workspace // 2
         if serialized is not None or not log.out_of_memory(since) or smaller < LEAST_WORKSPACE:
@@ -123,7 +123,7 @@ def _step_down(
 
 def _failure(job: BuildJob, log: Log) -> BuildFailed:
     reason = log.errors() or "the builder gave no reason"
-    needed = next((m for _, m in reversed(log.lines) if "mem budget" in m), "")
+    needed = log.last("mem budget")
     if needed:
         largest = job.config.shapes
         return BuildFailed(
@@ -195,7 +195,7 @@ def _add_profiles(builder: Any, network: Any, config: Any, wanted: BuildConfig) 
 
 def _inspected(library: Library, engine: bytes, log: Log) -> str:
     """A line with what the inspector says of the layers, where the builder does not list them."""
-    if log.message_starting(LISTING) or library.traits.ahead_of_time:
+    if log.last(LISTING) or library.traits.ahead_of_time:
         return ""  # what is built ahead of time is opened on the GPU that it is for
     runtime = library.trt.Runtime(log.sink)
     runtime.engine_host_code_allowed = True  # it was built a moment ago

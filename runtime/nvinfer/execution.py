@@ -39,7 +39,7 @@ class OpenedEngine:
         runtime_cache: bytes = b"",
     ) -> None:
         self.library = library
-        self.log = Log(library.trt)
+        self.log = Log(library.trt, everything=False)
         self._runtime = library.trt.Runtime(self.log.sink)
         if host_code:
             self._runtime.engine_host_code_allowed = True
@@ -107,7 +107,7 @@ class NvinferExecution:
 
     def reshape(self, shape: tuple[int, ...], stream: Any) -> int:
         """See :meth:`Execution.reshape`."""
-        since = len(self._opened.log.lines)
+        since = self._opened.log.position()
         profile = profile_for(self._profiles, shape)
         if profile != self._profile:
             if not self._context.set_optimization_profile_async(profile, stream.handle):
@@ -126,7 +126,7 @@ class NvinferExecution:
 
     def enqueue(self, stream: Any) -> None:
         """See :meth:`Execution.enqueue`."""
-        since = len(self._opened.log.lines)
+        since = self._opened.log.position()
         if not self._context.execute_async_v3(stream.handle):
             raise self._opened.failure("the engine could not be run", since)
 

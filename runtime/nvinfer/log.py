@@ -2,45 +2,67 @@
 
 from __future__ import annotations
 
+from collections import deque
+from itertools import islice
 from typing import Any
+
+KEPT_WHILE_RUNNING = 1000
+"""Lines that a session keeps; it may run for days."""
 
 
 class Log:
     """What a library of the family said, in order.
 
+    Args:
+        trt: Its bindings.
+        everything: Whether to keep every line, as for a build, or the last warnings and errors.
+
     Attributes:
-        lines: (severity, message).
         sink: The ``ILogger`` to hand to the library.
     """
 
-    def __init__(self, trt: Any) -> None:
-        self.lines: list[tuple[str, str]] = []
-        lines = self.lines
+    def __init__(self, trt: Any, everything: bool = True) -> None:
+        limit = None if everything else KEPT_WHILE_RUNNING
+        self._lines: deque[tuple[str, str]] = deque(maxlen=limit)
+        self._count = 0
+
+        def take(severity: Any, message: str) -> None:
+            if everything or severity <= trt.ILogger.WARNING:
+                self._lines.append((severity.name, message))
+                self._count += 1
 
         class Sink(trt.ILogger):  # type: ignore[misc]  # the base class comes with the bindings
             def __init__(self) -> None:
                 super().__init__()
 
             def log(self, severity: Any, message: str) -> None:
-                lines.append((severity.name, message))
+                take(severity, message)
 
         self.sink = Sink()
 
+    def position(self) -> int:
+        """Where the log is now, to ask later what came after."""
+        return self._count
+
+    def since(self, position: int = 0) -> list[tuple[str, str]]:
+        """(severity, message) of what came after a position and is still kept."""
+        dropped = self._count - len(self._lines)
+        return list(islice(self._lines, max(0, position - dropped), None))
+
     def text(self) -> str:
         """All of it, a line each, the severity in front."""
-        return "".join(f"[{severity}] {message}\n" for severity, message in self.lines)
+        return "".join(f"[{severity}] {message}\n" for severity, message in self._lines)
 
-    def errors(self, since: int = 0) -> str:
-        """The errors from a position on, joined."""
-        found = (m for severity, m in self.lines[since:] if severity.endswith("ERROR"))
+    def errors(self, position: int = 0) -> str:
+        """The errors after a position, joined."""
+        found = (m for severity, m in self.since(position) if severity.endswith("ERROR"))
         return "; ".join(dict.fromkeys(found))
 
-    def out_of_memory(self, since: int = 0) -> bool:
-        """Whether it ran out of memory from a position on."""
+    def out_of_memory(self, position: int = 0) -> bool:
+        """Whether it ran out of memory after a position."""
         words = ("outofmemory", "out of memory", "mem budget", "cudaerrormemoryallocation")
-        return any(word in m.lower() for _, m in self.lines[since:] for word in words)
+        return any(word in m.lower() for _, m in self.since(position) for word in words)
 
-    def message_starting(self, start: str) -> str:
-        """The last message that starts so, or nothing."""
-        found = [m for _, m in self.lines if m.startswith(start)]
-        return found[-1] if found else ""
+    def last(self, words: str) -> str:
+        """The last message that holds these words, or nothing."""
+        return next((m for _, m in reversed(self._lines) if words in m), "")

@@ -40,7 +40,7 @@ def parse(library: Library, network: Any, graph: bytes, log: Log) -> Any:
         GraphRefused: Nodes are refused; each is named with its op and the reason.
     """
     parser = library.trt.OnnxParser(network, log.sink)
-    since = len(log.lines)
+    since = log.position()
     if parser.parse(graph):
         return parser
     errors = [parser.get_error(index) for index in range(parser.num_errors)]

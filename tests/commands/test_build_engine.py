@@ -6,10 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import srdeploy.commands.build_engine as build_engine_module
 import torch
 from click.testing import CliRunner
 from srdeploy.cli import main
-from srdeploy.commands.build_engine import BuildOptions, _best, _searched_for, build_engine
+from srdeploy.commands.build_engine import (
+    FOR_NVIDIA,
+    BuildOptions,
+    _best,
+    _searched_for,
+    _targets,
+    build_engine,
+)
 from srdeploy.commands.one_engine import Built
 from srdeploy.errors import BuildError, TargetUnavailable
 from srdeploy.export.passes import run_passes
@@ -19,6 +27,7 @@ from srdeploy.models.vapsr import VapSRConfig
 from srdeploy.models.weights.checkpoint import describe
 from srdeploy.runtime import gpu_facts
 from srdeploy.runtime.engine import open_engine
+from srdeploy.runtime.targets import target_names
 from srdeploy.spec import BuildConfig, Manifest, ModelSpec, Precision, ShapeRange
 from srdeploy.validate.results import DatasetResult, PictureResult
 
@@ -138,3 +147,18 @@ def test_a_provider_that_cannot_run_is_refused_before_the_work(
     with pytest.raises(TargetUnavailable, match="no NVIDIA driver"):
         build_engine(path, options, None, lambda _: None)
     assert [p.name for p in tmp_path.iterdir()] == ["f.onnx"]
+
+
+def test_libraries_for_gpus_are_missed_only_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A machine without a GPU is told nothing of TensorRT, one with a GPU is."""
+    assert set(target_names()) >= FOR_NVIDIA
+    monkeypatch.setattr(build_engine_module, "target_names", lambda: ("absent", "onnxruntime"))
+    monkeypatch.setattr(build_engine_module, "FOR_NVIDIA", {"absent"})
+    for problem, heard in (("there is no driver", False), (None, True)):
+        said: list[str] = []
+        monkeypatch.setattr(gpu_facts, "driver_problem", lambda *_, p=problem: p)
+        (target,) = _targets(BuildOptions(), said.append)
+        assert target.name == "onnxruntime"
+        assert any("absent" in line for line in said) == heard
