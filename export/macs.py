@@ -14,6 +14,7 @@ from onnx.reference import ReferenceEvaluator
 
 from ..errors import ExportError
 from ..plugins.onnx_functions import inline_functions
+from ..runtime.layers import asked_precisions
 
 _COUNTED = ("Conv", "MatMul")
 _INTEGERS = (TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL)
@@ -51,20 +52,9 @@ def int8_mac_share(model: onnx.ModelProto) -> float:
         ExportError: As :func:`macs`.
     """
     model = inline_functions(model)
-    producers = {out: node for node in model.graph.node for out in node.output}
-
-    def is_int8(name: str) -> bool:
-        node = producers.get(name)
-        if node is not None and node.op_type == "Transpose":  # of a linear layer's weight
-            node = producers.get(node.input[0])
-        return node is not None and node.op_type == "DequantizeLinear"
-
+    precisions = asked_precisions(model)
     counts = macs(model, 64, 64)
-    in_int8 = sum(
-        counts[node.name]
-        for node in model.graph.node
-        if node.name in counts and all(is_int8(name) for name in node.input[:2])
-    )
+    in_int8 = sum(count for name, count in counts.items() if precisions.get(name) == "int8")
     return in_int8 / max(sum(counts.values()), 1)
 
 
