@@ -166,7 +166,10 @@ class Int8Search:
 
     def _costs(self, target: Target) -> Costs | None:
         """Measured where the target runs here; None to have them modelled."""
-        if target.runs_here() is not None:
+        asked = dataclasses.replace(
+            self.source.config, target=target.name, target_version=target.version()
+        )
+        if target.why_not_here(target.settle(asked, b"")) is not None:
             return None
         return measured_costs(
             self.source.model, lambda choice: self._open(target, choice), self.progress

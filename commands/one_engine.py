@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 
 from ..calib.int8 import Int8Result
-from ..errors import TargetUnavailable
+from ..errors import EngineError, TargetUnavailable
 from ..export.macs import int8_mac_share
 from ..export.pixels import with_pixels
 from ..export.precision import lower
@@ -193,12 +193,13 @@ def comparable(session: Session, target: Target, manifest: Manifest) -> FittingS
 
 def _measured(source: Source, target: Target, built: Built, graph: bytes, say: Say) -> Built:
     """Add the measured time and drift; the graph runs elsewhere where the engine cannot."""
-    manifest, why_not = built.manifest, target.runs_here()
+    manifest = built.manifest
+    why_not = target.why_not_here(manifest.build)
     if why_not is None:
         with target.open(built.content, manifest) as session:
             milliseconds = _time(session, manifest.build.shapes)
             quality = measured_quality(source, session, target, manifest)
-        layers = built.layers.timed(target.layer_times(built.content, manifest))
+        layers = built.layers.timed(_layer_times(target, built, say))
         records = to_records(quality, executed_on=target.name)
         height, width = manifest.build.shapes.optimum
         say(f"{target.name}: {milliseconds:.0f} ms for a frame of {width}×{height}")
@@ -236,6 +237,15 @@ def _stand_in(build: BuildConfig) -> Target | None:
         if target.runs_here() is None and {build.precision, build.rest} <= target.precisions:
             return target
     return None
+
+
+def _layer_times(target: Target, built: Built, say: Say) -> dict[str, float]:
+    """Times of the layers; a good engine is not lost where they cannot be had."""
+    try:
+        return target.layer_times(built.content, built.manifest)
+    except EngineError as exc:
+        say(f"note: the layers were not timed: {exc.message}")
+        return {}
 
 
 def _time(session: Session, shapes: ShapeRange) -> float:

@@ -47,7 +47,7 @@ def open_or_rebuild(
         TargetUnavailable: Its target cannot run here.
     """
     if is_bundle(engine):
-        stored = fitting(engine, read_bundle(engine), EngineStore(), say)
+        stored = fitting(engine, read_bundle(engine), EngineStore(), say, device)
         return _open(stored, parallel, device)
     try:
         return open_engine(engine, parallel, device)
@@ -60,31 +60,43 @@ def open_or_rebuild(
                 f" {store.folder}",
                 "build it again with srdeploy build-engine, or import a bundle of it",
             ) from stale
-        return _open(_rebuilt(stale, manifest, graph, store, say), parallel, device)
+        return _open(_rebuilt(stale, manifest, graph, store, say, device), parallel, device)
 
 
-def fitting(bundle: Path, stored: StoredEngine, store: EngineStore, say: Say) -> StoredEngine:
+def fitting(
+    bundle: Path, stored: StoredEngine, store: EngineStore, say: Say, device: int = 0
+) -> StoredEngine:
     """What is in a bundle, put into the store; rebuilt for this machine where it is stale.
 
     Raises:
         StaleEngine: It was built for another machine, version or plugin and cannot be built here.
         TargetUnavailable: Its target is not installed.
     """
-    if reason := why_stale(stored.manifest.build):
+    if reason := why_stale(stored.manifest.build, device):
         stale = StaleEngine(f"{bundle} {reason}")
-        return _rebuilt(stale, stored.manifest, stored.graph, store, say)
+        return _rebuilt(stale, stored.manifest, stored.graph, store, say, device)
     store.add(stored, say)
     return stored
 
 
 def _rebuilt(
-    stale: StaleEngine, manifest: Manifest, graph: bytes, store: EngineStore, say: Say
+    stale: StaleEngine,
+    manifest: Manifest,
+    graph: bytes,
+    store: EngineStore,
+    say: Say,
+    device: int,
 ) -> StoredEngine:
     say(f"{stale.message}: rebuilding it from its graph")
     try:
         made = rebuild(manifest, graph, store, say)
     except StaleEngine as exc:
         raise StaleEngine(f"{stale.message}; {exc.message}", exc.hint) from exc
+    if device and (reason := why_stale(made.manifest.build, device)):
+        raise StaleEngine(
+            f"{stale.message}; rebuilt for the first GPU, it {reason}",
+            f"CUDA_VISIBLE_DEVICES={device} srdeploy … builds and runs on GPU {device} alone",
+        )
     digest = made.manifest.build.digest()[:12]
     if NOT_MEASURED in made.manifest.notes:
         say(f"note: {NOT_MEASURED}; srdeploy validate measures it")

@@ -17,6 +17,9 @@ import onnx
 from ..plugins.onnx_functions import inline_functions
 from .model_file import parse_graph
 
+# a type alone, or the format with a type in it
+_DATATYPE = re.compile(r"Datatype: ([^,}]*)")
+
 LISTING = "Layers:\n"
 """How the builder's message starts that describes the layers."""
 
@@ -191,8 +194,8 @@ def _from_line(line: str) -> BuiltLayer | None:
     return BuiltLayer(
         head["name"],
         head["kind"],
-        tuple(map(_type, re.findall(r"Datatype: (\w+)", inputs))),
-        tuple(map(_type, re.findall(r"Datatype: (\w+)", outputs))),
+        tuple(map(_type, _DATATYPE.findall(inputs))),
+        tuple(map(_type, _DATATYPE.findall(outputs))),
         _nodes(line),
     )
 
@@ -209,10 +212,13 @@ def _from_json(layer: Mapping[str, Any]) -> BuiltLayer:
         tensors = [t for s in sections for t in layer.get(s) or [] if isinstance(t, dict)]
         return tuple(_type(str(t.get("Datatype") or t.get("Format/Datatype", ""))) for t in tensors)
 
+    # of a convolution that is not fused the weights stand apart
+    weights = layer.get("Weights")
+    weight = (_type(str(weights.get("Type", ""))),) if isinstance(weights, dict) else ()
     return BuiltLayer(
         str(layer.get("Name", "")),
         str(layer.get("LayerType", "")),
-        types("Inputs", "Constants"),
+        (*types("Inputs", "Constants"), *weight),
         types("Outputs"),
         _nodes(str(layer.get("Metadata", ""))),
     )

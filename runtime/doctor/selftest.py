@@ -43,7 +43,7 @@ def selftest(target_name: str, provider: str = "") -> str:
     )
     config = target.settle(config, graph)
     built = target.build(graph, config)
-    if reason := target.runs_here():
+    if reason := target.why_not_here(config):
         return f"engine built for {built.device}; not run: {reason}"
     spec = ModelSpec("selftest", "selftest", SCALE, 1)
     manifest = Manifest(config, spec, "", "the self-test's engine", built.device)

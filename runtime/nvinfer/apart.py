@@ -9,6 +9,8 @@ from multiprocessing.connection import Connection
 from ...errors import BuildError
 from .build import BuildJob, BuildOutcome, build
 
+SECONDS_TO_END = 10
+
 Failure = tuple[str, str]
 """Message and hint."""
 
@@ -39,23 +41,24 @@ def build_apart(module: str, name: str, job: BuildJob, timeout: float) -> BuildO
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     child = context.Process(target=_child, args=(theirs, module, job), daemon=True)
-    child.start()
-    theirs.close()
     what = f"the {job.config.precision} graph"
     try:
+        child.start()
+        theirs.close()
         if not ours.poll(timeout):
             raise BuildError(f"{name} did not finish {what} in {timeout:.0f} s")
         answer = ours.recv()
-    except EOFError as exc:
-        child.join()
+    except (EOFError, BrokenPipeError) as exc:
+        child.join(SECONDS_TO_END)
         raise BuildError(
             f"{name} crashed while it built {what} (exit code {child.exitcode})",
             "try another precision; what it printed stands above",
         ) from exc
     finally:
         ours.close()
-        child.kill()
-        child.join()
+        if child.pid is not None:
+            child.kill()
+            child.join()
     if isinstance(answer, BuildOutcome):
         return answer
     message, hint = answer

@@ -166,9 +166,13 @@ def _configure(library: Library, builder: Any, network: Any, job: BuildJob, work
         config.set_flag(trt.BuilderFlag.REFIT_IDENTICAL)
     if level := _COMPATIBILITY.get(options.compatibility):
         config.hardware_compatibility_level = getattr(trt.HardwareCompatibilityLevel, level)
+    # Scratch memory then follows the frames at hand; without it a profile's largest may count.
+    if resize := getattr(trt.PreviewFeature, "RUNTIME_ACTIVATION_RESIZE_10_10", None):
+        config.set_preview_feature(resize, True)
+    if owned := getattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION", None):
+        config.set_flag(owned)  # the lanes own all memory, which capturing them wants
     if library.traits.times_kernels:
-        cache = config.create_timing_cache(job.timing_cache)
-        config.set_timing_cache(cache, False)
+        _take_timing_cache(config, job.timing_cache)
     if library.traits.ahead_of_time:
         config.num_compute_capabilities = len(job.capabilities)
         for index, capability in enumerate(job.capabilities):
@@ -210,4 +214,12 @@ def _inspected(library: Library, engine: bytes, log: Log) -> str:
 def _timing_cache(library: Library, config: Any) -> bytes:
     if not library.traits.times_kernels:
         return b""
-    return bytes(config.get_timing_cache().serialize())
+    cache = config.get_timing_cache()
+    return b"" if cache is None else bytes(cache.serialize())
+
+
+def _take_timing_cache(config: Any, content: bytes) -> None:
+    """Use what was timed before; begin anew where it is another device's or is damaged."""
+    cache = config.create_timing_cache(content)
+    if cache is None or not config.set_timing_cache(cache, False):
+        config.set_timing_cache(config.create_timing_cache(b""), False)

@@ -113,6 +113,9 @@ class Execution(Protocol):
     def bind(self, frames: int, upscaled: int, scratch: int, scratch_size: int) -> None:
         """Addresses of input, output and scratch memory."""
 
+    def capturable(self, stream: Any) -> bool:
+        """Whether what it puts into a stream at the present shape can be captured."""
+
     def enqueue(self, stream: Any) -> None:
         """Put the network into a stream.
 

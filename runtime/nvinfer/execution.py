@@ -65,6 +65,10 @@ class OpenedEngine:
         strategy = self.library.trt.ExecutionContextAllocationStrategy.USER_MANAGED
         self._config = self._engine.create_runtime_config()
         self._config.set_execution_context_allocation_strategy(strategy)
+        # Its default compiles better kernels in the background, which a captured graph would
+        # never take up: it keeps the ones that it was captured with.
+        eager = self.library.trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        self._config.dynamic_shapes_kernel_specialization_strategy = eager
         self._cache = self._config.create_runtime_cache()
         if runtime_cache:
             self._cache.deserialize(runtime_cache)  # another machine's is refused by itself
@@ -72,15 +76,25 @@ class OpenedEngine:
 
     def execution(self, profiles: Sequence[ShapeRange]) -> NvinferExecution:
         """A new execution context, whose scratch memory is the caller's."""
+        return NvinferExecution(self, profiles)
+
+    def context(self) -> Any:
+        """A new ``IExecutionContext``.
+
+        Raises:
+            EngineError: None could be made.
+        """
+        since = self.log.position()
         strategy = self.library.trt.ExecutionContextAllocationStrategy.USER_MANAGED
         context = self._engine.create_execution_context(self._config or strategy)
         if context is None:
-            raise self.failure("no execution context could be made")
-        return NvinferExecution(self, context, profiles)
+            raise self.failure("no execution context could be made", since)
+        return context
 
     def runtime_cache(self) -> bytes:
         """The compiled kernels, for the next time; empty where there are none."""
-        return b"" if self._cache is None else bytes(self._cache.serialize())
+        kept = None if self._cache is None else self._cache.serialize()
+        return b"" if kept is None else bytes(kept)
 
     def failure(self, what: str, since: int = 0) -> EngineError:
         """The library's last errors as one of ours."""
@@ -100,8 +114,8 @@ class OpenedEngine:
 class NvinferExecution:
     """An execution context; see :class:`~srdeploy.runtime.nvinfer.device.Execution`."""
 
-    def __init__(self, opened: OpenedEngine, context: Any, profiles: Sequence[ShapeRange]) -> None:
-        self._opened, self._context = opened, context
+    def __init__(self, opened: OpenedEngine, profiles: Sequence[ShapeRange]) -> None:
+        self._opened, self._context = opened, opened.context()
         self._profiles = profiles
         self._profile: int | None = None
 
@@ -110,16 +124,33 @@ class NvinferExecution:
         since = self._opened.log.position()
         profile = profile_for(self._profiles, shape)
         if profile != self._profile:
+            if self._profile is not None:  # switching a used context is known to fail
+                self._context = self._opened.context()
             if not self._context.set_optimization_profile_async(profile, stream.handle):
                 raise self._opened.failure(f"the profile {profile} cannot be set", since)
             self._profile = profile
         if not self._context.set_input_shape(FRAMES, tuple(shape)):
             raise self._opened.failure(f"the engine refuses frames of {shape}", since)
-        return int(self._context.update_device_memory_size_for_shapes())
+        scratch = int(self._context.update_device_memory_size_for_shapes())
+        self._check(f"the memory for frames of {shape} is not known", since)
+        return scratch
+
+    def capturable(self, stream: Any) -> bool:
+        """See :meth:`Execution.capturable`."""
+        if not self._opened.library.traits.runtime_cache:
+            return True
+        return bool(self._context.is_stream_capturable(stream.handle))
+
+    def _check(self, what: str, since: int) -> None:
+        """Raise what the library complained of in a call that returns nothing."""
+        if self._opened.log.errors(since, own=True):
+            raise self._opened.failure(what, since)
 
     def bind(self, frames: int, upscaled: int, scratch: int, scratch_size: int) -> None:
         """See :meth:`Execution.bind`."""
+        since = self._opened.log.position()
         self._context.set_device_memory(scratch, scratch_size)
+        self._check("the engine refuses its scratch memory", since)
         for name, address in ((FRAMES, frames), (UPSCALED, upscaled)):
             if not self._context.set_tensor_address(name, address):
                 raise self._opened.failure(f"the engine has no tensor '{name}'")

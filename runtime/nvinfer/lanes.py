@@ -95,7 +95,7 @@ class Lane:
         self._pinned[0].fill(0)
         self._enqueue()
         self._stream.wait()
-        if self._graphs:
+        if self._graphs and self._execution.capturable(self._stream):
             self._graph = self._device.capture(self._stream, self._enqueue)
         self._shape = shape
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from itertools import islice
 from typing import Any
@@ -24,12 +25,16 @@ class Log:
     def __init__(self, trt: Any, everything: bool = True) -> None:
         limit = None if everything else KEPT_WHILE_RUNNING
         self._lines: deque[tuple[str, str]] = deque(maxlen=limit)
+        self._threads: deque[int] = deque(maxlen=limit)
+        self._lock = threading.Lock()
         self._count = 0
 
         def take(severity: Any, message: str) -> None:
             if everything or severity <= trt.ILogger.WARNING:
-                self._lines.append((severity.name, message))
-                self._count += 1
+                with self._lock:
+                    self._lines.append((severity.name, message))
+                    self._threads.append(threading.get_ident())
+                    self._count += 1
 
         class Sink(trt.ILogger):  # type: ignore[misc]  # the base class comes with the bindings
             def __init__(self) -> None:
@@ -44,18 +49,26 @@ class Log:
         """Where the log is now, to ask later what came after."""
         return self._count
 
-    def since(self, position: int = 0) -> list[tuple[str, str]]:
-        """(severity, message) of what came after a position and is still kept."""
-        dropped = self._count - len(self._lines)
-        return list(islice(self._lines, max(0, position - dropped), None))
+    def since(self, position: int = 0, own: bool = False) -> list[tuple[str, str]]:
+        """(severity, message) of what came after a position and is still kept.
+
+        What this thread's own calls gave, as other lanes use the log too; where they gave nothing
+        and ``own`` is not set, what any thread did: the library has some of its own.
+        """
+        with self._lock:
+            start = max(0, position - (self._count - len(self._lines)))
+            lines = list(islice(self._lines, start, None))
+            threads = list(islice(self._threads, start, None))
+        ours = [line for line, t in zip(lines, threads, strict=True) if t == threading.get_ident()]
+        return ours if ours or own else lines
 
     def text(self) -> str:
         """All of it, a line each, the severity in front."""
         return "".join(f"[{severity}] {message}\n" for severity, message in self._lines)
 
-    def errors(self, position: int = 0) -> str:
-        """The errors after a position, joined."""
-        found = (m for severity, m in self.since(position) if severity.endswith("ERROR"))
+    def errors(self, position: int = 0, own: bool = False) -> str:
+        """The errors after a position, joined; see :meth:`since`."""
+        found = (m for severity, m in self.since(position, own) if severity.endswith("ERROR"))
         return "; ".join(dict.fromkeys(found))
 
     def out_of_memory(self, position: int = 0) -> bool:

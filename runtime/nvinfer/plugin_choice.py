@@ -7,10 +7,17 @@ import importlib.util
 
 from ...errors import PluginError
 from ...plugins import DOMAIN, NAMESPACE, plugin_versions
+from ...spec import BuildConfig, Gpu
 from ..model_file import parse_graph
+from .staleness import numbers
+
+FIRST_DRIVER = "12.8"
+"""CUDA of the PTX that Triton writes, ISA 8.7; an older driver does not load it."""
 
 
-def plugins_of(graph: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def plugins_of(
+    graph: bytes, config: BuildConfig, gpu: Gpu
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Plugins that an engine of a graph calls, with versions, and notes where it calls none.
 
     An op whose plugin cannot be had is built from its body of standard operators. For TensorRT
@@ -23,7 +30,7 @@ def plugins_of(graph: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
     names = sorted(name for op in ops if (name := f"{NAMESPACE}::{op}") in versions)
     if not names:
         return (), ()
-    if reason := _why_none():
+    if reason := _why_none(config, gpu):
         return (), (
             f"no plugin for {', '.join(names)}: {reason}; bodies of standard operators are built"
             " in instead",
@@ -31,8 +38,12 @@ def plugins_of(graph: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(f"{name} {versions[name]}" for name in names), ()
 
 
-def _why_none() -> str:
+def _why_none(config: BuildConfig, gpu: Gpu) -> str:
     """Why no plugin can be had in this environment, or nothing."""
+    if config.tensorrt.version_compatible:
+        return "version-compatible engines carry a runtime that was never seen to take plugins"
+    if numbers(gpu.driver) < numbers(FIRST_DRIVER):
+        return f"their kernels want a driver that speaks CUDA {FIRST_DRIVER}, not {gpu.driver}"
     if importlib.util.find_spec("triton") is None:
         return "Triton, which compiles their kernels, is not installed"
     try:

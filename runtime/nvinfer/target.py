@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...errors import EngineError, TargetUnavailable
+from ...errors import EngineError, OutOfDeviceMemory, TargetUnavailable
 from ...spec import BuildConfig, Manifest, Precision
 from .. import gpu_facts
 from ..layers import LayerReport, report
@@ -15,9 +17,12 @@ from ..session import Session
 from ..targets import BuiltEngine, Target
 from .apart import build_apart
 from .build import BuildJob, BuildOutcome
-from .execution import OpenedEngine
+from .execution import NvinferExecution, OpenedEngine
 from .lanes import Lane, LaneSession
 from .library import Library
+
+if TYPE_CHECKING:
+    from ..cuda import CudaDevice
 
 # A build takes minutes at most; what takes longer than this hangs.
 TIMEOUT_SECONDS = 3600
@@ -97,16 +102,12 @@ class NvinferTarget(Target):
                 f"{manifest.engine_file} cannot be run here: {reason}",
                 "--target auto builds an engine that this machine can run",
             )
-        from ..cuda import CudaDevice  # needs a driver to be imported
-
-        gpu = CudaDevice(device)
+        gpu = _gpu(device)
         try:
             with gpu.current():
-                opened = self._opened(content, manifest)
+                opened = self._opened(content, manifest, device)
                 try:
-                    executions = [
-                        opened.execution(manifest.build.profiles) for _ in range(max(1, parallel))
-                    ]
+                    executions = _executions(opened, manifest, parallel)
                 except BaseException:
                     opened.close()
                     raise
@@ -117,34 +118,60 @@ class NvinferTarget(Target):
         except BaseException:
             gpu.close()
             raise
-        closer = self._closer(opened, manifest)
+        closer = self._closer(opened, manifest, device)
         return LaneSession(self.name, manifest.model.scale, gpu, executions, closer, graphs)
 
     def layer_times(self, content: bytes, manifest: Manifest) -> dict[str, float]:
-        from ..cuda import CudaDevice  # needs a driver to be imported
-
         height, width = manifest.build.shapes.optimum
         frames = np.zeros((manifest.build.shapes.batches[1], height, width, 3), np.uint8)
-        gpu = CudaDevice(0)
+        gpu = _gpu(0)
         try:
-            with gpu.current():
-                opened = self._opened(content, manifest)
+            with gpu.current(), contextlib.ExitStack() as stack:
+                opened = self._opened(content, manifest, 0)
+                stack.callback(opened.close)
                 execution = opened.execution(manifest.build.profiles)
+                stack.callback(execution.close)
                 lane = Lane(gpu, execution, manifest.model.scale, graphs=False)
-                try:
-                    lane.run(frames)
-                    return lane.time(lambda stream: execution.time_layers(stream, TIMED_RUNS))
-                finally:
-                    lane.close()
-                    opened.close()
+                stack.callback(lane.close)
+                lane.run(frames)
+                return lane.time(lambda stream: execution.time_layers(stream, TIMED_RUNS))
         finally:
             gpu.close()
 
-    def _opened(self, content: bytes, manifest: Manifest) -> OpenedEngine:
+    def _opened(self, content: bytes, manifest: Manifest, device: int) -> OpenedEngine:
         return OpenedEngine(self.library, content)
 
-    def _closer(self, opened: OpenedEngine, manifest: Manifest) -> Callable[[], None]:
+    def _closer(self, opened: OpenedEngine, manifest: Manifest, device: int) -> Callable[[], None]:
         return opened.close
+
+
+def _gpu(device: int) -> CudaDevice:
+    """A GPU, through packages that need a driver to be imported.
+
+    Raises:
+        TargetUnavailable: One of them cannot be.
+    """
+    try:
+        from ..cuda import CudaDevice
+    except ImportError as exc:
+        raise TargetUnavailable(
+            f"pycuda or cuda-bindings cannot be imported: {exc}",
+            "pip install --force-reinstall 'srdeploy[cuda]' on this machine",
+        ) from exc
+    return CudaDevice(device)
+
+
+def _executions(opened: OpenedEngine, manifest: Manifest, parallel: int) -> list[NvinferExecution]:
+    """As many execution contexts as are wanted, or as have room; one at least.
+
+    Raises:
+        OutOfDeviceMemory: There is no room for one.
+    """
+    made = [opened.execution(manifest.build.profiles)]
+    with contextlib.suppress(OutOfDeviceMemory):
+        while len(made) < parallel:
+            made.append(opened.execution(manifest.build.profiles))
+    return made
 
 
 def _installed(package: str) -> bool:

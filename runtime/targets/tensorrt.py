@@ -42,7 +42,7 @@ class TensorRtTarget(NvinferTarget):
             raise BuildError(
                 f"{gpu} has no bf16 arithmetic", "build with --fp16: it needs no newer GPU"
             )
-        plugins, _ = plugins_of(graph)
+        plugins, _ = plugins_of(graph, config, gpu)
         return dataclasses.replace(config, gpu=gpu, plugins=plugins)
 
     def mismatch(self, build: BuildConfig, device: int = 0) -> str | None:
@@ -62,7 +62,7 @@ class TensorRtTarget(NvinferTarget):
             workspace=workspace or int(gpu_facts.free_memory() * WORKSPACE_SHARE),
             timing_cache=EngineStore().read_timing_cache(self._timing_key(gpu)) or b"",
         )
-        _, notes = plugins_of(graph)
+        _, notes = plugins_of(graph, config, gpu)
         return self._built(job, str(gpu), notes)
 
     def _keep(self, job: BuildJob, outcome: BuildOutcome) -> None:
@@ -72,7 +72,7 @@ class TensorRtTarget(NvinferTarget):
     def _timing_key(self, gpu: Gpu) -> str:
         return f"{self.library} on {gpu}"
 
-    def _opened(self, content: bytes, manifest: Manifest) -> OpenedEngine:
+    def _opened(self, content: bytes, manifest: Manifest, device: int) -> OpenedEngine:
         options, graph = manifest.build.tensorrt, b""
         if options.stripped:
             found = EngineStore().graph_of(manifest.build.graph_sha256)

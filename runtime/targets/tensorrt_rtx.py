@@ -145,6 +145,14 @@ class TensorRtRtxTarget(NvinferTarget):
     library = LIBRARY
     module = __name__
 
+    def runs_here(self) -> str | None:
+        if reason := super().runs_here():
+            return reason
+        here = gpu_facts.gpus()
+        if any(gpu.capability in known_capabilities() for gpu in here):
+            return None
+        return f"it has no kernels for {here[0]}"
+
     def check(self, config: BuildConfig) -> None:
         super().check(config)
         choose_capabilities(config)
@@ -171,25 +179,26 @@ class TensorRtRtxTarget(NvinferTarget):
         job = BuildJob(graph, config, capabilities, workspace)
         return self._built(job, f"compute capability {', '.join(capabilities)}", left_out)
 
-    def _opened(self, content: bytes, manifest: Manifest) -> OpenedEngine:
+    def _opened(self, content: bytes, manifest: Manifest, device: int) -> OpenedEngine:
         check_header(content)
-        cache = EngineStore().read_timing_cache(_cache_key(manifest)) or b""
+        cache = EngineStore().read_timing_cache(_cache_key(manifest, device)) or b""
         return OpenedEngine(self.library, content, runtime_cache=cache)
 
-    def _closer(self, opened: OpenedEngine, manifest: Manifest) -> Callable[[], None]:
+    def _closer(self, opened: OpenedEngine, manifest: Manifest, device: int) -> Callable[[], None]:
         def close() -> None:
             try:
                 compiled = opened.runtime_cache()
             finally:
                 opened.close()
-            EngineStore().write_timing_cache(_cache_key(manifest), compiled)
+            if compiled:
+                EngineStore().write_timing_cache(_cache_key(manifest, device), compiled)
 
         return close
 
 
-def _cache_key(manifest: Manifest) -> str:
-    """Of the kernels that were compiled for an engine on this GPU."""
-    return f"kernels of {manifest.engine_sha256} on {gpu_facts.gpus()[0]}"
+def _cache_key(manifest: Manifest, device: int) -> str:
+    """Of the kernels that were compiled for an engine on a GPU."""
+    return f"kernels of {manifest.engine_sha256} on {gpu_facts.gpus()[device]}"
 
 
 TARGET = TensorRtRtxTarget()

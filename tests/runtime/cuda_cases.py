@@ -63,6 +63,9 @@ class Copies:
     def bind(self, frames: int, upscaled: int, scratch: int, scratch_size: int) -> None:
         self._bound = frames, upscaled, scratch
 
+    def capturable(self, stream: Any) -> bool:
+        return True
+
     def enqueue(self, stream: Any) -> None:
         self._before(stream)
         frames, upscaled, scratch = self._bound

@@ -96,9 +96,21 @@ for chosen in options:
             "cleared": [str(a[0].name) for k, n, a in calls if n == "clear_flag"],
             "network": [a for k, n, a in calls if n == "create_network"],
             "config": named("IBuilderConfig"),
+            "preview": [str(a[0].name) for k, n, a in calls if n == "set_preview_feature"],
             "profiles": [a[1:] for k, n, a in calls if n == "set_shape"],
         }
     )
+
+# A timing cache of another device, and a library that keeps none.
+if traits.times_kernels:
+    calls.clear()
+    returns[("IBuilderConfig", "set_timing_cache")] = False
+    returns[("IBuilderConfig", "get_timing_cache")] = None
+    made = build(library, BuildJob(b"graph", base, capabilities, 0, b"foreign"))
+    taken = [a[0] for _, n, a in calls if n == "create_timing_cache"]
+    found["foreign timing cache"] = [[t.decode() for t in taken], made.timing_cache.decode()]
+    del returns[("IBuilderConfig", "set_timing_cache")]
+    del returns[("IBuilderConfig", "get_timing_cache")]
 
 # The parser refuses two nodes.
 returns.update(
@@ -163,6 +175,7 @@ found["scratch"] = execution.reshape((1, 180, 320, 3), stream)
 execution.reshape((2, 64, 64, 3), stream)
 execution.reshape((1, 16, 16, 3), stream)
 execution.bind(4096, 8192, 12288, 4096)
+found["capturable"] = execution.capturable(stream)
 execution.enqueue(stream)
 found["times"] = execution.time_layers(stream, 2)
 found["cache"] = opened.runtime_cache().decode()
@@ -224,13 +237,13 @@ found["mismatch"] = [
 stripped = replace(here, tensorrt=TensorRtOptions(stripped=True))
 manifest = Manifest(stripped, ModelSpec("vapsr", "vapsr", 2, 4), "", "F.engine", "")
 if traits.strips_weights:
-    found["stripped"] = outcome(lambda: target._opened(b"engine", manifest))
+    found["stripped"] = outcome(lambda: target._opened(b"engine", manifest, 0))
 else:
     diagnoses = REAL.EngineInvalidityDiagnostics  # noqa: F821
     invalid = REAL.EngineValidity.INVALID  # noqa: F821
     for name in ("MALFORMED_ENGINE", "VERSION_MISMATCH"):
         flag = int(getattr(diagnoses, name))
         returns[("Runtime", "get_engine_validity")] = (invalid, flag)
-        found[name] = outcome(lambda: target._opened(b"engine", manifest))
+        found[name] = outcome(lambda: target._opened(b"engine", manifest, 0))
 
 json.dump(found, sys.stdout, default=str)

@@ -316,6 +316,9 @@ class SimulatedExecution:
         self._gpu.check("bind")
         self._bound = frames, upscaled, scratch, scratch_size
 
+    def capturable(self, stream: SimulatedStream) -> bool:
+        return True  # whether a capture works is the device's to say
+
     def enqueue(self, stream: SimulatedStream) -> None:
         self._at_enqueue(stream)
         n, height, width, channels = shape = self._shape

@@ -19,8 +19,10 @@ Outputs: [ { Name: t, Datatype: Float }], TacticName: , StreamId: 0, Metadata: \
 Name: after, LayerType: kgen, Inputs: [ { Name: t, Datatype: Float }], \
 Constants: [ { Name: c, Datatype: Half }], Outputs: [ { Name: y, Datatype: Half }], \
 TacticName: , StreamId: 0, Metadata: [ONNX Layer: a][ONNX Layer: relu]
-Name: conv_b, LayerType: correlation, Inputs: [ { Name: y, Datatype: Half }], \
-Constants: [ { Name: v, Datatype: Half }], Outputs: [ { Name: z, Datatype: Half }], \
+Name: conv_b, LayerType: correlation, \
+Inputs: [ { Name: y, Format/Datatype: Row major linear FP16 }], \
+Constants: [ { Name: v, Datatype: Half, Format: (NHWC) Channel major format }], \
+Outputs: [ { Name: z, Datatype: Half }], \
 TacticName: , StreamId: 0, Metadata: [ONNX Layer: b]
 
 I/O Tensors:
@@ -42,7 +44,7 @@ INSPECTOR = json.dumps(
                 "Name": "conv_b",
                 "LayerType": "CaskConvolution",
                 "Inputs": [{"Name": "y", "Datatype": "Half"}],
-                "Constants": [{"Name": "v", "Datatype": "Half"}],
+                "Weights": {"Type": "Half", "Count": 16},
                 "Outputs": [{"Name": "z", "Datatype": "Half"}],
                 "Metadata": "[ONNX Layer: b]",
             },

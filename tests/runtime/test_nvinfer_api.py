@@ -66,6 +66,7 @@ def test_precision_is_never_asked_for_by_a_flag(found) -> None:
 
 def test_options(found) -> None:
     plain, tuned, *compatible = found["builds"]
+    assert plain["preview"] == ["RUNTIME_ACTIVATION_RESIZE_10_10"]
     assert plain["cleared"] == ["TF32"]
     assert tuned["cleared"] == []
     assert plain["profiles"] == [
@@ -78,6 +79,8 @@ def test_options(found) -> None:
         assert not compatible
         return
     assert plain["timing"] == "an engine"
+    # refused, it begins anew; what keeps none gives none
+    assert found["foreign timing cache"] == [["foreign", ""], ""]
     assert plain["layers"] == [["conv", ["fp16", "fp16"], ["conv_first"]]]
     versioned, stripped = compatible
     assert versioned["flags"] == ["VERSION_COMPATIBLE"]
@@ -113,6 +116,8 @@ def test_executions(found) -> None:
     ]
     assert profiles == [[0, 7], [1, 7], [0, 7]]
     assert steps[-3:] == ["execute_async_v3"] * 3
+    assert found["capturable"] is True
+    assert ("is_stream_capturable" in steps) == (found["major"] == "rtx")
     assert steps.index("set_device_memory") < steps.index("execute_async_v3")
     assert ("Refitter" in found["made"]) == (found["major"] != "rtx")
     assert found["cache"] == ("an engine" if found["major"] == "rtx" else "")
