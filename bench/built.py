@@ -17,7 +17,7 @@ from ..runtime.nvinfer.target import NvinferTarget
 from ..runtime.session import Session
 from ..runtime.store import EngineStore
 from ..runtime.targets import BuiltEngine, Target, open_target
-from ..spec import BuildConfig, Manifest, ModelSpec, Precision, ShapeRange
+from ..spec import BuildConfig, Manifest, ModelSpec, Precision, ShapeRange, TensorRtOptions
 from .recording import NotRun
 
 _MOST_NAMED = 20
@@ -129,6 +129,7 @@ class Backend:
         precision: Precision,
         rest: Precision,
         profiles: Sequence[ShapeRange],
+        options: TensorRtOptions | None = None,
     ) -> Engine:
         """Build a graph, then take the engine from the store.
 
@@ -138,6 +139,7 @@ class Backend:
             precision: Of the engine.
             rest: Of what an int8 engine does not compute in int8.
             profiles: Sizes that it takes.
+            options: Of TensorRT.
 
         Raises:
             NotRun: The target builds no such precision.
@@ -156,6 +158,7 @@ class Backend:
             profiles=tuple(profiles),
             graph_sha256=hashlib.sha256(content).hexdigest(),
             provider=self.provider,
+            tensorrt=options or TensorRtOptions(),
         )
         config = target.settle(config, content)
         built, cold = self._obtain(content, config, spec)

@@ -20,7 +20,7 @@ def kernels_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> EngineStore:
     """A store of the session: what several tests build is built once."""
-    return EngineStore(tmp_path_factory.mktemp("engines"))
+    return EngineStore(tmp_path_factory.mktemp("cache") / "engines")
 
 
 @pytest.fixture

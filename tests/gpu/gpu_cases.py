@@ -21,7 +21,7 @@ from srdeploy.models import all_variants
 from srdeploy.runtime import gpu_facts
 from srdeploy.runtime.session import Frames
 from srdeploy.runtime.store import EngineStore
-from srdeploy.spec import Precision, ShapeRange
+from srdeploy.spec import Precision, ShapeRange, TensorRtOptions
 from srdeploy.validate.resize import shrink
 
 CPU = "onnxruntime"
@@ -62,12 +62,18 @@ def open_backend(name: str, store: EngineStore) -> Backend:
 
 
 def engine_of(
-    backend: Backend, name: str, precision: Precision, shapes: ShapeRange = SHAPES
+    backend: Backend,
+    name: str,
+    precision: Precision,
+    *profiles: ShapeRange,
+    options: TensorRtOptions | None = None,
 ) -> Engine:
-    """A tiny network's engine."""
+    """A tiny network's engine, by default for :data:`SHAPES`."""
     made: Subject = subject(name)
     lowered, rest = made.lowered(backend.target, precision)
-    return backend.build(with_pixels(lowered), made.spec, precision, rest, [shapes])
+    return backend.build(
+        with_pixels(lowered), made.spec, precision, rest, profiles or [SHAPES], options
+    )
 
 
 @cache

@@ -29,7 +29,7 @@ from srdeploy.runtime.engine import open_engine, write_engine
 from srdeploy.runtime.session import Frames, Session
 from srdeploy.runtime.store import EngineStore
 from srdeploy.runtime.video import VideoOptions, upscale_video
-from srdeploy.spec import Gpu, Precision, ShapeRange
+from srdeploy.spec import Compatibility, Gpu, Precision, ShapeRange, TensorRtOptions
 from srdeploy.validate.metrics import luma, psnr
 
 MEBI = 1 << 20
@@ -59,6 +59,65 @@ def test_shapes_outside_the_profiles(backend: Backend) -> None:
             assert session.upscale(wide).shape == (1, 96, 4 * wide.shape[2], 3)
         assert same(backend, session.upscale(fitting[0]), before)
         assert session.upscale(fitting[1]).shape == before.shape
+
+
+@each_backend
+def test_profiles_and_batches(backend: Backend) -> None:
+    """Shapes of two profiles in turn, batches and single frames: each frame as it is alone."""
+    small = ShapeRange((16, 16), (24, 32), (40, 40), (1, 2, 4))
+    frames, large = noise(4, 24, 32), noise(2, 96, 112)
+    with engine_of(backend, SMALLEST, Precision.FP32).open() as session:
+        alone = [session.upscale(frame) for frame in frames]
+        whole = [session.upscale(frame) for frame in large]
+    with engine_of(backend, SMALLEST, Precision.FP32, SHAPES, small).open(2) as session:
+        for index in (0, 1):
+            for count in (4, 1, 3):
+                upscaled = session.upscale(np.concatenate(frames[:count]))
+                off = np.abs(upscaled.astype(int) - np.concatenate(alone[:count]))
+                assert off.max() <= 1  # other kernels for other shapes
+            again = session.upscale(large[index])
+            assert np.abs(again.astype(int) - whole[index]).max() <= 1
+
+
+@each_backend
+def test_a_static_engine(backend: Backend) -> None:
+    only = ShapeRange.static(24, 32)
+    frames = noise(3, 24, 32)
+    with engine_of(backend, SMALLEST, Precision.FP32).open() as session:
+        expected = [session.upscale(frame) for frame in frames]
+    with engine_of(backend, SMALLEST, Precision.FP32, only).open(2) as session:
+        for frame, wanted in zip(frames, expected, strict=True):
+            assert np.abs(session.upscale(frame).astype(int) - wanted).max() <= 1
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("backend", ["tensorrt"], indirect=True)
+@pytest.mark.parametrize(
+    "options",
+    [
+        TensorRtOptions(stripped=True),
+        TensorRtOptions(version_compatible=True),
+        TensorRtOptions(compatibility=Compatibility.SAME_CC),
+        TensorRtOptions(compatibility=Compatibility.AMPERE_PLUS),
+        TensorRtOptions(workspace_mib=64, optimization_level=0, tf32=True),
+    ],
+)
+@pytest.mark.parametrize("name", [SMALLEST, "hat-tiny-x4"])
+def test_options_of_tensorrt(
+    backend: Backend,
+    store: EngineStore,
+    name: str,
+    options: TensorRtOptions,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The same pixels, to rounding; a stripped engine takes its weights from the store's graph."""
+    monkeypatch.setenv("SRDEPLOY_CACHE", str(store.folder.parent))
+    frames = noise(2, 40, 56)
+    with engine_of(backend, name, Precision.FP32).open() as session:
+        expected = [session.upscale(frame) for frame in frames]
+    with engine_of(backend, name, Precision.FP32, options=options).open() as session:
+        for frame, wanted in zip(frames, expected, strict=True):
+            assert np.abs(session.upscale(frame).astype(int) - wanted).max() <= 1
 
 
 @each_backend

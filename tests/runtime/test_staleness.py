@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from onnx import TensorProto, helper
+from srdeploy.runtime.nvinfer.plugin_choice import plugins_of
 from srdeploy.runtime.nvinfer.staleness import gpu_mismatch, version_mismatch
 from srdeploy.spec import BuildConfig, Compatibility, Gpu, Precision, TensorRtOptions
 
@@ -56,3 +58,30 @@ def test_versions(here: str, plain: bool, compatible: bool) -> None:
     assert (version_mismatch(BUILD, here) is None) == plain
     later = replace(BUILD, tensorrt=TensorRtOptions(version_compatible=True))
     assert (version_mismatch(later, here) is None) == compatible
+
+
+OPS = {"oca": "srdeploy::oca", "Relu": None}
+
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize(
+    ("changes", "driver", "reason"),
+    [
+        ({"version_compatible": True}, "13.0", "never seen to take plugins"),
+        ({}, "12.4", "want a driver that speaks CUDA 12.8, not 12.4"),
+    ],
+)
+def test_where_no_plugin_is_called(op: str, changes: dict, driver: str, reason: str) -> None:
+    """The body of the op is built in, and a note says why; no note without such an op."""
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1]) for n in "xy"]
+    node = helper.make_node(op, ["x"], ["y"], domain="srdeploy" if OPS[op] else "")
+    model = helper.make_model(helper.make_graph([node], "g", ends[:1], ends[1:]))
+    build = replace(BUILD, tensorrt=TensorRtOptions(**changes))
+    plugins, notes = plugins_of(model.SerializeToString(), build, Gpu("RTX 4090", "8.9", driver))
+    assert plugins == ()
+    if OPS[op]:
+        (note,) = notes
+        assert reason in note
+        assert OPS[op] in note
+    else:
+        assert notes == ()
