@@ -25,7 +25,7 @@ TOP = set(MAY_IMPORT) | {"commands", "cli", "bench"}
 # third-party package -> the only places that import it
 HOMES = {
     "av": {"runtime/video", "data/demo_clip.py"},
-    "filelock": {"runtime/store_lock.py"},
+    "filelock": {"runtime/store_lock.py", "train/picture_cache.py"},
     "onnxruntime": {"runtime/onnx_session.py", "runtime/targets/onnxruntime.py"},
     "openvino": {"runtime/targets/openvino.py"},
     "pycuda": {"runtime/cuda.py", "runtime/cuda_launcher.py"},

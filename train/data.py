@@ -1,4 +1,4 @@
-"""Training pictures: decoded once, shrunk as the literature does, cropped at random."""
+"""Training patches: cropped at random from pictures that were decoded once."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import DatasetError, TrainingError
-from ..validate.datasets import SUFFIXES, read_picture
-from ..validate.resize import modcrop, shrink
+from ..validate.datasets import SUFFIXES
+from .picture_cache import Progress, open_pictures
 
 
 def find_pictures(folders: Iterable[Path]) -> list[Path]:
@@ -34,7 +34,7 @@ def find_pictures(folders: Iterable[Path]) -> list[Path]:
 
 
 class PatchSampler:
-    """Random pairs of LR and HR patches from pictures kept in memory as uint8.
+    """Random pairs of LR and HR patches from pictures in a memory-mapped file.
 
     Sampling is a pure function of ``seed`` and the step number, so that a run that is
     resumed sees the patches that an uninterrupted one would have seen.
@@ -44,17 +44,30 @@ class PatchSampler:
         scale: Upscaling factor.
         patch: Edge of the LR patch in pixels.
         seed: Of the sampling.
+        progress: Told how many pictures are decoded, and how many there are.
 
     Raises:
         DatasetError: No picture is large enough.
+        OutputError: The decoded pictures cannot be kept.
     """
 
-    def __init__(self, pictures: list[Path], scale: int, patch: int, seed: int = 0) -> None:
+    def __init__(
+        self,
+        pictures: list[Path],
+        scale: int,
+        patch: int,
+        seed: int = 0,
+        progress: Progress = lambda _done, _total: None,
+    ) -> None:
         self.scale, self.patch, self.seed = scale, patch, seed
+        opened = open_pictures(pictures, scale, progress)
         self.pairs: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]] = []
-        self.skipped: list[str] = []
-        for path in pictures:
-            self._add(path)
+        self.skipped = list(opened.skipped)
+        for (lr, hr), name in zip(opened.pairs, opened.names, strict=True):
+            if min(lr.shape[:2]) >= patch:
+                self.pairs.append((lr, hr))
+            else:
+                self.skipped.append(f"{name}: {hr.shape[1]}×{hr.shape[0]} is too small")
         if not self.pairs:
             raise DatasetError(
                 f"none of {len(pictures)} pictures can be used: {self.skipped[0]}",
@@ -62,18 +75,6 @@ class PatchSampler:
             )
         areas = np.array([lr.shape[0] * lr.shape[1] for lr, _ in self.pairs], dtype=float)
         self.shares = areas / areas.sum()
-
-    def _add(self, path: Path) -> None:
-        try:
-            picture = read_picture(path)
-        except DatasetError as exc:
-            self.skipped.append(exc.message)
-            return
-        hr = modcrop(picture, self.scale)
-        if min(hr.shape[:2]) < self.patch * self.scale:
-            self.skipped.append(f"{path}: {picture.shape[1]}×{picture.shape[0]} is too small")
-            return
-        self.pairs.append((shrink(hr, self.scale), hr))
 
     def batch(self, step: int, size: int) -> tuple[Tensor, Tensor]:
         """LR (size×3×p×p) and HR (size×3×sp×sp) for a step, float32 in [0, 1]."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -222,3 +226,53 @@ def test_a_run_starts_from_a_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="holds vapsr-tiny-x4"):
         train_model("vapsr-s", folder=tmp_path / "other", **options)
     assert not (tmp_path / "other").exists()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from srdeploy.models import architecture
+from srdeploy.models.vapsr import VapSRConfig
+from srdeploy.train.data import PatchSampler, find_pictures
+from srdeploy.train.loop import Recipe, train
+
+def report(line):
+    if line.startswith(f"step {sys.argv[3]}:"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+torch.set_num_threads(1)
+torch.manual_seed(0)
+network = architecture("vapsr").build(VapSRConfig(2, 8, 1, 8))
+sampler = PatchSampler(find_pictures([Path(sys.argv[1])]), 2, 16)
+recipe = Recipe(steps=9, batch=2, patch=16, warmup=2, decay=3, validate_every=2)
+train(network, sampler, recipe, Path(sys.argv[2]), [("a", *sampler.pairs[0])], report)
+"""
+
+
+def test_killed_and_resumed_it_ends_in_the_same_weights(
+    pictures: Path, tmp_path: Path, repository: Path
+) -> None:
+    """The optimiser's state and both sets of weights, bit for bit."""
+    environment = {**os.environ, "PYTHONPATH": str(repository / ".src"), "OMP_NUM_THREADS": "1"}
+
+    def run(checkpoint: Path, kill_at: str) -> int:
+        command = [sys.executable, "-c", KILLED, str(pictures), str(checkpoint), kill_at]
+        done = subprocess.run(command, env=environment, capture_output=True, check=False)
+        assert done.returncode in (0, -signal.SIGKILL), done.stderr
+        return done.returncode
+
+    whole, cut = tmp_path / "whole.pth", tmp_path / "cut.pth"
+    assert run(whole, "never") == 0
+    assert run(cut, "4") == -signal.SIGKILL
+    assert run(cut, "never") == 0
+    expected, resumed = (torch.load(path, weights_only=True) for path in (whole, cut))
+    assert expected["step"] == resumed["step"] == 9
+    for part in ("params", "params_ema"):
+        for name, tensor in expected[part].items():
+            assert torch.equal(tensor, resumed[part][name]), name
+    moments = zip(
+        expected["optimiser"]["state"].values(), resumed["optimiser"]["state"].values(), strict=True
+    )
+    for one, other in moments:
+        assert all(torch.equal(one[key], other[key]) for key in one)
