@@ -111,13 +111,13 @@ def train(
     average = copy.deepcopy(network).eval().requires_grad_(False)
     optimiser = torch.optim.Adam(_groups(network, apart), lr=recipe.rate, betas=(0.9, 0.99))
     first = _resume(checkpoint, network, average, optimiser) if checkpoint.exists() else 0
-    _channels_last(network.train())
+    channels_last(network.train())
     scores: dict[str, float] = {}
     losses: list[float] = []
     started = time.monotonic()
     for step in range(first, recipe.steps):
-        losses.append(_step(network, optimiser, sampler, recipe, step, objective))
-        _average(average, network, min(recipe.ema, (step + 1) / (step + 10)))
+        losses.append(take_step(network, optimiser, sampler, recipe, step, objective))
+        average_weights(average, network, min(recipe.ema, (step + 1) / (step + 10)))
         done = step + 1
         if done % recipe.validate_every == 0 or done == recipe.steps:
             if not math.isfinite(sum(losses)):
@@ -145,14 +145,15 @@ def _groups(network: nn.Module, apart: RateShare | None) -> list[dict[str, Any]]
     return groups
 
 
-def _step(
+def take_step(
     network: nn.Module,
     optimiser: torch.optim.Optimizer,
     sampler: PatchSampler,
     recipe: Recipe,
     step: int,
-    objective: Objective,
+    objective: Objective = against_truth,
 ) -> float:
+    """One step of the optimiser at the recipe's rate; returns the loss."""
     for group in optimiser.param_groups:
         # a checkpoint of before there were shares has none
         group["lr"] = recipe.rate_at(step) * group.get("share", 1.0)
@@ -168,14 +169,15 @@ def _step(
     return float(loss.detach())
 
 
-def _channels_last(network: nn.Module) -> None:
+def channels_last(network: nn.Module) -> None:
     """Lay 2-D convolutions out as CPUs like them; a HAN has a 3-D one, which stays."""
     for parameter in network.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
-def _average(average: nn.Module, network: nn.Module, decay: float) -> None:
+def average_weights(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """Move an exponential moving average towards the network's weights."""
     with torch.no_grad():
         for kept, new in zip(average.parameters(), network.parameters(), strict=True):
             kept.lerp_(new, 1 - decay)
