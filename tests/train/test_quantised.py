@@ -223,7 +223,7 @@ def test_a_resumed_recovery_equals_an_uninterrupted_one(
     class Killed(BaseException):
         pass
 
-    original = loop._step
+    original = loop.take_step
 
     def dying(*args):
         if args[4] == 5:
@@ -241,10 +241,10 @@ def test_a_resumed_recovery_equals_an_uninterrupted_one(
         )
 
     results.append(run(whole))
-    monkeypatch.setattr(loop, "_step", dying)
+    monkeypatch.setattr(loop, "take_step", dying)
     with pytest.raises(Killed):
         run(parts)
-    monkeypatch.setattr(loop, "_step", original)
+    monkeypatch.setattr(loop, "take_step", original)
     results.append(run(parts))
     assert results[0].ranges == results[1].ranges
     assert results[0].spec == results[1].spec

@@ -146,17 +146,17 @@ def test_resumed_run_equals_an_uninterrupted_one(sampler, tmp_path: Path, monkey
     class Killed(BaseException):
         pass
 
-    original = loop._step
+    original = loop.take_step
 
     def dying(net, optimiser, samples, recipe, step, objective):
         if step == 6:
             raise Killed
         return original(net, optimiser, samples, recipe, step, objective)
 
-    monkeypatch.setattr(loop, "_step", dying)
+    monkeypatch.setattr(loop, "take_step", dying)
     with pytest.raises(Killed):
         train(network(), sampler, RECIPE, parts, validation(sampler), lines.append)
-    monkeypatch.setattr(loop, "_step", original)
+    monkeypatch.setattr(loop, "take_step", original)
     torch.manual_seed(99)
     second = train(network(), sampler, RECIPE, parts, validation(sampler), lines.append)
     assert second == first
@@ -179,7 +179,7 @@ def test_not_a_number_stops_and_keeps_the_last_checkpoint(sampler, tmp_path, mon
     path = tmp_path / "c.pth"
     train(network(), sampler, Recipe(**{**vars(RECIPE), "steps": 4}), path, [], lambda _: None)
     before = path.read_bytes()
-    monkeypatch.setattr(loop, "_step", lambda *_: float("nan"))
+    monkeypatch.setattr(loop, "take_step", lambda *_: float("nan"))
     with pytest.raises(TrainingError, match="not finite between steps 4 and 8") as caught:
         train(network(), sampler, RECIPE, path, [], lambda _: None)
     assert "learning rate" in caught.value.hint
