@@ -467,7 +467,9 @@ def build_engine_command(
 
     options["tensorrt"] = _tensorrt_options(options)
     options["provider"] = options["provider"] or ""
-    options["capabilities"] += options.pop("generations")
+    # the same one named twice is one
+    named = (*options["capabilities"], *options.pop("generations"))
+    options["capabilities"] = tuple(dict.fromkeys(named))
     if source is None:
         source = newest_model(Path())
         if source is None:

@@ -88,6 +88,7 @@ class BuildResult:
         calibration: What an int8 engine was calibrated on.
         int8: What the search found, for int8.
         layers: As they were built; empty where the target does not tell.
+        log: What the builder said; None where it says nothing.
     """
 
     path: Path
@@ -97,12 +98,12 @@ class BuildResult:
     calibration: CalibrationSet | None = None
     int8: Int8Result | None = None
     layers: LayerReport = field(default_factory=LayerReport)
+    log: Path | None = None
 
     @property
     def beside(self) -> tuple[str, ...]:
         """Names of what else was written: the page, and the log where there is one."""
-        log = log_path(self.path)
-        return (self.page.name, log.name) if log.exists() else (self.page.name,)
+        return (self.page.name, self.log.name) if self.log else (self.page.name,)
 
     def document(self) -> dict[str, Any]:
         """All of it as plain JSON."""
@@ -171,10 +172,9 @@ def build_engine(
     notes = (*best.manifest.notes, *options.notes)
     manifest = dataclasses.replace(best.manifest, engine_file=path.name, notes=notes)
     write_engine(path, best.content, manifest)
-    if best.log:
-        write_bytes(log_path(path), best.log.encode())
-    else:
-        log_path(path).unlink(missing_ok=True)  # of an engine that was here before
+    log = log_path(path) if best.log else None
+    if log is not None:
+        write_bytes(log, best.log.encode())
     write_build_page(
         page_path(path),
         manifest,
@@ -185,7 +185,7 @@ def build_engine(
         options.max_drift,
     )
     return BuildResult(
-        path, page_path(path), manifest, best.quality, calibration, best.int8, best.layers
+        path, page_path(path), manifest, best.quality, calibration, best.int8, best.layers, log
     )
 
 
