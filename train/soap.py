@@ -39,7 +39,7 @@ class Soap(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Move every parameter that has a gradient; the first step only measures."""
+        """Move every parameter that has a gradient."""
         if closure is not None:
             raise TypeError("SOAP takes no closure")
         for group in self.param_groups:
