@@ -9,7 +9,7 @@ and ill-conditioned, so that the products cost a few per cent of a step and save
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -24,6 +24,8 @@ class Soap(torch.optim.Optimizer):
         lr: Learning rate; about three times that of Adam does well.
         betas: Averaging of the gradient, and of its square and products.
         every: Steps between two refreshes of the eigenvectors.
+        largest: A side of a weight that is longer than this keeps its own axes, as the cost of
+            the eigenvectors grows with the cube.
         eps: Added to the root of the second moment.
     """
 
@@ -33,9 +35,11 @@ class Soap(torch.optim.Optimizer):
         lr: float = 3e-3,
         betas: tuple[float, float] = (0.9, 0.95),
         every: int = 10,
+        largest: int = 1024,
         eps: float = 1e-8,
     ) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas, "every": every, "eps": eps})
+        defaults = {"lr": lr, "betas": betas, "every": every, "largest": largest, "eps": eps}
+        super().__init__(params, defaults)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -54,28 +58,43 @@ def _move(parameter: Tensor, grad: Tensor, state: dict[str, Any], group: dict[st
     g = grad.reshape(len(grad), -1) if grad.ndim > 1 else grad
     if not state:
         state.update(step=0, mean=torch.zeros_like(g), square=torch.zeros_like(g))
-        if g.ndim == 2:
-            state.update(left=g @ g.T, right=g.T @ g)
-            state.update(rows=_eigenvectors(state["left"]), columns=_eigenvectors(state["right"]))
-    elif g.ndim == 2:
-        state["left"].lerp_(g @ g.T, 1 - fast)
-        state["right"].lerp_(g.T @ g, 1 - fast)
     state["step"] += 1
+    for side, product in _products(g, group["largest"]):
+        if state["step"] == 1:
+            state[side], state[f"{side}_basis"] = product, _eigenvectors(product)
+        else:
+            state[side].lerp_(product, 1 - fast)
+    rows, columns = state.get("rows_basis"), state.get("columns_basis")
     state["mean"].lerp_(g, 1 - slow)
-    rotated = state["rows"].T @ g @ state["columns"] if g.ndim == 2 else g
-    state["square"].lerp_(rotated.square(), 1 - fast)
+    state["square"].lerp_(_turned(g, rows, columns).square(), 1 - fast)
     mean = state["mean"] / (1 - slow ** state["step"])
     spread = (state["square"] / (1 - fast ** state["step"])).sqrt_().add_(group["eps"])
-    if g.ndim == 2:
-        move = state["rows"] @ (state["rows"].T @ mean @ state["columns"] / spread)
-        move = move @ state["columns"].T
-    else:
-        move = mean / spread
+    move = _turned_back(_turned(mean, rows, columns) / spread, rows, columns)
     parameter.sub_(move.reshape(parameter.shape), alpha=group["lr"])
-    if g.ndim == 2 and state["step"] % group["every"] == 0:
-        # one step of subspace iteration follows eigenvectors that turn slowly
-        state["rows"] = torch.linalg.qr(state["left"] @ state["rows"])[0]
-        state["columns"] = torch.linalg.qr(state["right"] @ state["columns"])[0]
+    if state["step"] % group["every"] == 0:
+        for side in ("rows", "columns"):
+            if side in state:  # one step of subspace iteration follows a basis that turns slowly
+                basis = state[side] @ state[f"{side}_basis"]
+                state[f"{side}_basis"] = torch.linalg.qr(basis)[0]
+
+
+def _products(g: Tensor, largest: int) -> Iterator[tuple[str, Tensor]]:
+    """GGᵀ and GᵀG of a matrix, those of its sides that are short enough."""
+    if g.ndim == 2 and g.shape[0] <= largest:
+        yield "rows", g @ g.T
+    if g.ndim == 2 and g.shape[1] <= largest:
+        yield "columns", g.T @ g
+
+
+def _turned(g: Tensor, rows: Tensor | None, columns: Tensor | None) -> Tensor:
+    """Q_LᵀGQ_R; a side without a basis keeps its axes."""
+    g = g if rows is None else rows.T @ g
+    return g if columns is None else g @ columns
+
+
+def _turned_back(g: Tensor, rows: Tensor | None, columns: Tensor | None) -> Tensor:
+    g = g if rows is None else rows @ g
+    return g if columns is None else g @ columns.T
 
 
 def _eigenvectors(symmetric: Tensor) -> Tensor:

@@ -99,3 +99,16 @@ def test_it_goes_on_from_its_state() -> None:
     steps(cut, resumed, 5)
     for one, other in zip(whole.parameters(), cut.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_long_sides_keep_their_axes() -> None:
+    parameter = nn.Parameter(torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(0)))
+    optimiser = Soap([parameter], largest=20)
+    for _ in range(12):
+        optimiser.zero_grad()
+        parameter.square().sum().backward()
+        optimiser.step()
+    state = optimiser.state[parameter]
+    assert state["rows_basis"].shape == (4, 4)
+    assert "columns" not in state
+    assert torch.isfinite(parameter).all()
