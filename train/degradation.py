@@ -149,7 +149,8 @@ def window(
         first, last = start - margin, start + length + margin
         inside.append(slice(max(first, 0), min(last, edge)))
         beyond.append((max(-first, 0), max(last - edge, 0)))
-    return np.pad(picture[tuple(inside)], [*beyond, (0, 0)], "symmetric")
+    padded: Picture = np.pad(picture[tuple(inside)], [*beyond, (0, 0)], "symmetric")
+    return padded
 
 
 def _blur(high: Picture, scale: int, has: Degradation, rng: np.random.Generator) -> Picture:
