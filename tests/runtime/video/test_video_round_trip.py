@@ -71,6 +71,6 @@ def test_without_x264(monkeypatch: pytest.MonkeyPatch) -> None:
         raise av.codec.codec.UnknownCodecError(name)
 
     monkeypatch.setattr(av.CodecContext, "create", missing, raising=False)
-    with pytest.raises(MediaError, match="cannot be passed through H.264") as caught:
+    with pytest.raises(MediaError, match=r"cannot be passed through H\.264") as caught:
         through_h264(panning(16, 16), 20)
     assert "doctor" in caught.value.hint
