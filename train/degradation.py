@@ -121,12 +121,11 @@ class RealWorld:
             [_cut(blurred, scale, shift, (height, width), resizer)[top:, left:] for shift in shifts]
         )
         frames = _noise(frames, has, rng)
+        low: Picture = frames[kept]
         if video:
             low = self.codec(frames, int(rng.integers(has.crf[0], has.crf[1] + 1)))[kept]
         elif rng.random() < has.jpeg:
-            low = _jpeg(frames[0], has, rng)
-        else:
-            low = frames[0]
+            low = _jpeg(low, has, rng)
         return low[_BORDER - top :, _BORDER - left :][:height, :width]
 
 
