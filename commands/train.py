@@ -16,12 +16,12 @@ from ..errors import TrainingError
 from ..files import write_bytes
 from ..models import Architecture, Variant, candidates
 from ..models.weights.checkpoint import load_network
-from ..train.data import PatchSampler, find_pictures
 from ..train.depthwise import speed_up
 from ..train.loop import Pair, Recipe, train
 from ..validate.datasets import find_datasets
 from ..validate.resize import modcrop, shrink
 from . import Say
+from .training_data import degrade, open_sampler, world_of
 
 QUICK = Recipe(steps=60, batch=4, patch=24, warmup=10, decay=20, validate_every=30)
 
@@ -36,6 +36,7 @@ def train_model(
     threads: int | None,
     weights: Path | None,
     say: Say,
+    degradation: str = "bicubic",
     **recipe_options: Any,
 ) -> dict[str, Any]:
     """Train the best-named variant of ``model``, or go on where the same run stopped.
@@ -43,13 +44,15 @@ def train_model(
     Args:
         model: Such as ``vapsr-s``.
         scale: Upscaling factor.
-        folders: Training pictures, used as HR.
+        folders: Training pictures, videos and folders of them, used as HR.
         validation: Data sets for the PSNR; None for the bundled proof pictures.
         folder: Of the run; None for ``runs/VARIANT``.
         quick: A run of minutes.
         threads: CPU threads; None for all.
         weights: Checkpoint to start from; None to start from scratch.
         say: Takes progress.
+        degradation: How LR is made of HR, in training and validation: one of
+            :data:`~srdeploy.commands.training_data.DEGRADATIONS`.
         recipe_options: Fields of :class:`~srdeploy.train.loop.Recipe`; None leaves a default.
 
     Returns:
@@ -61,7 +64,8 @@ def train_model(
     given = {name: value for name, value in recipe_options.items() if value is not None}
     recipe = dataclasses.replace(QUICK if quick else Recipe(), **given)
     run = folder or Path("runs") / variant.name
-    sampler = PatchSampler(find_pictures(folders), scale, recipe.patch)
+    world = world_of(degradation)
+    sampler = open_sampler(folders, scale, recipe.patch, world, say)
     say(f"{variant.name}: {len(sampler.pairs)} pictures, {len(sampler.skipped)} left out")
     for line in sampler.skipped[:5]:
         say(f"left out: {line}")
@@ -71,7 +75,10 @@ def train_model(
         network.load_state_dict(_start(weights, variant))
     speed_up(network)
     checkpoint = run / "checkpoint.pth"
-    scores = train(network, sampler, recipe, checkpoint, validation_pairs(validation, scale), say)
+    pairs = validation_pairs(validation, scale)
+    if world is not None:
+        pairs = degrade(pairs, scale, world)
+    scores = train(network, sampler, recipe, checkpoint, pairs, say)
     written = run / f"{variant.name}.safetensors"
     trained = torch.load(checkpoint, map_location="cpu", weights_only=True)["params_ema"]
     write_bytes(written, save(_stored(trained, family, half=variant.tiny)))

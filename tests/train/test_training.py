@@ -152,7 +152,7 @@ def test_sampler_pairs_are_shrunk_patches(pictures: Path) -> None:
 
 
 def test_sampler_refuses_what_holds_nothing(pictures: Path, tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="not a folder"):
+    with pytest.raises(DatasetError, match="there is no"):
         find_pictures([tmp_path / "absent"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="no pictures"):
