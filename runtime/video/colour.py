@@ -13,8 +13,10 @@ ranges; without them by up to 3, with a mean of 1.1.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import av
+import av.filter
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
@@ -34,6 +36,10 @@ FLAGS = (
 )
 # PQ and HLG: values that the network takes for ordinary gamma
 HDR_TRANSFERS = frozenset({16, 18})
+
+SITING = {"chroma_sample_location": "left"}
+"""Declares to an encoder that a 4:2:0 chroma sample lies on the left one of its two columns,
+between its two lines: what H.264 and HEVC mean where they say nothing, and players assume."""
 
 
 @dataclass(frozen=True)
@@ -98,16 +104,34 @@ class RgbDecoder:
 
 
 class YuvEncoder:
-    """Turns RGB arrays into frames for an encoder; one per thread."""
+    """Turns RGB arrays into frames for an encoder; one per thread.
+
+    Chroma of 4:2:0 lies where ``SITING`` says: where players look for it that are told nothing.
+    """
 
     def __init__(self, colour: Colour, pixel_format: str) -> None:
         self._reformatter = VideoReformatter()
         self._colour = colour
         self._pixel_format = pixel_format
+        self._graph, self._graph_of = None, (0, 0)
+
+    def _sited(self, frame: av.VideoFrame) -> av.VideoFrame:
+        """The frame with its siting declared, which swscale follows; undeclared is the centre."""
+        if self._graph is None or self._graph_of != (frame.width, frame.height):
+            graph = av.filter.Graph()
+            source = graph.add_buffer(
+                width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1)
+            )
+            declare = graph.add("setparams", f"chroma_location={SITING['chroma_sample_location']}")
+            graph.link_nodes(source, declare, graph.add("buffersink")).configure()
+            self._graph, self._graph_of = graph, (frame.width, frame.height)
+        self._graph.push(frame)
+        return self._graph.pull()
 
     def __call__(self, pixels: NDArray[np.uint8]) -> av.VideoFrame:
         """A tagged YUV frame from H×W×3 uint8 RGB."""
-        rgb = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(pixels), format="rgb24")
+        plain = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(pixels), format="rgb24")
+        rgb = self._sited(plain)
         yuv = self._reformatter.reformat(
             rgb,
             format=self._pixel_format,

@@ -10,15 +10,12 @@ import numpy as np
 
 from ...errors import MediaError
 from ..session import Frames
-from .colour import BT601, LIMITED, Colour, RgbDecoder, YuvEncoder
+from .colour import BT601, LIMITED, SITING, Colour, RgbDecoder, YuvEncoder
 from .formats import ENCODERS, encoder_options
 from .source import reason_of
 
 _FORMAT = "yuv420p"
 _COLOUR = Colour(BT601, LIMITED)
-# swscale puts chroma between two pixels of RGB. Undeclared it would be read as lying on the left
-# one of them, as H.264 has it by default: colours came back half a pixel beside their place.
-_SITING = {"chroma_sample_location": "center"}
 
 
 def through_h264(frames: Frames, crf: int, preset: str = "veryfast") -> Frames:
@@ -62,7 +59,7 @@ def _encode(frames: Frames, options: dict[str, str]) -> list[Any]:
     encoder: Any = av.CodecContext.create("libx264", "w")
     encoder.height, encoder.width = frames.shape[1:3]
     encoder.pix_fmt, encoder.time_base, encoder.thread_count = _FORMAT, Fraction(1, 25), 1
-    encoder.options = options | _SITING
+    encoder.options = options | SITING
     to_yuv = YuvEncoder(_COLOUR, _FORMAT)
     packets = []
     for time, pixels in enumerate(frames):

@@ -17,7 +17,7 @@ import av
 from av.codec.context import Flags
 
 from ...errors import MediaError
-from .colour import YuvEncoder
+from .colour import SITING, YuvEncoder
 from .formats import EQUAL_TIMES, FIXED_RATE, Y4M, encoder_of, encoder_options, muxer_of
 from .options import VideoOptions
 from .partial import PartialFile, PipeFile
@@ -288,6 +288,8 @@ class VideoWriter:
         options: dict[str, str] = {}
         if self._muxer != Y4M:
             options = encoder_options(self._encoder, self._options.crf, self._options.preset)
+        if self._pixel_format == "yuv420p":
+            options = options | SITING
         try:
             stream: Any = self._container.add_stream(self.codec, rate=rate, options=options)
         except (av.FFmpegError, ValueError) as exc:

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from srdeploy.errors import MediaError
 from srdeploy.runtime.video import VideoOptions, upscale_video
+from srdeploy.runtime.video.colour import RgbDecoder
 
 LIMITED, FULL = 1, 2
 # H.273 code point of the matrix -> (K_R, K_B)
@@ -135,6 +136,42 @@ def test_patches_keep_their_colour_through_a_tagged_video(
     # to 8-bit RGB and back rounds twice; limited range stretches a step to 255/219 of one
     assert np.abs(inner(after, 2) - inner(before.repeat(2, 0).repeat(2, 1), 2)).max() <= 3
     assert np.abs(inner(before, 1) - inner(rgb.astype(float), 1)).max() <= 3
+
+
+def chroma_shift(frame: av.VideoFrame) -> float:
+    """Luma pixels by which V lies right of Y in a frame of waves along x, if sited left."""
+    period, (y, _, v) = 32, planes_of(frame)
+    waves = frame.width // period
+    at = [np.angle(np.fft.fft(plane[0, ::step])[waves]) for plane, step in ((y, 1), (v, 2))]
+    return float((at[0] - at[1] + np.pi) % (2 * np.pi) - np.pi) / (2 * np.pi) * period
+
+
+@pytest.mark.parametrize(
+    ("ending", "codec"),
+    [
+        (".mp4", "libx264"),
+        (".mp4", "libx265"),
+        (".webm", "libvpx-vp9"),
+        (".mp4", "libsvtav1"),
+        (".mkv", "ffv1"),
+    ],
+)
+def test_colours_do_not_shift_against_brightness(
+    tmp_path: Path, Repeat: Any, write_clip: Any, ending: str, codec: str
+) -> None:
+    """Where a source says nothing, its chroma lies on the left pixel of two; so it is written."""
+    wave = np.sin(2 * np.pi * np.arange(128) / 16)
+    rgb = np.broadcast_to((128 + 60 * wave[:, None] * [1, 0, 0]).round(), (64, 128, 3))
+    source = coded_clip(write_clip, tmp_path / "a.mp4", 6, False, True, rgb)
+    output = tmp_path / f"b{ending}"
+    crf = None if codec == "ffv1" else 8
+    upscale_video(source, output, Repeat(2), VideoOptions(codec=codec, crf=crf, preset="ultrafast"))
+    frame = first_frame(output)
+    assert abs(chroma_shift(frame)) < 0.15
+    with av.open(str(output)) as container:  # as a player that reads the declaration
+        shown = RgbDecoder()(next(container.decode(video=0)))
+    wanted = rgb.repeat(2, 0).repeat(2, 1)
+    assert np.abs(shown[8:-8, 16:-16].astype(float) - wanted[8:-8, 16:-16]).mean() < 4
 
 
 @pytest.mark.parametrize(("height", "matrix"), [(64, 6), (704, 6), (720, 1)])
