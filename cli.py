@@ -270,9 +270,7 @@ def fetch_command(output: Output, names: tuple[str, ...]) -> None:
     help="End after so many validations without a better PSNR; 0 for never.",
 )
 @click.option("--bf16/--no-bf16", default=None, help="Compute in bfloat16.")
-@click.option(
-    "--compile/--no-compile", "compiled", default=None, help="Compile the network first."
-)
+@click.option("--compile/--no-compile", "compiled", default=None, help="Compile the network first.")
 @click.option(
     "--devices",
     type=click.IntRange(1),

@@ -31,8 +31,9 @@ from .calibration import bundled, refuse_shared
 from .one_engine import Source
 
 if TYPE_CHECKING:
-    from ..train.loop import Pair, Recipe
+    from ..train.loop import Pair
     from ..train.quantised import FakeQuant
+    from ..train.recipe import Recipe
 
 Bounds = Mapping[str, tuple[float, float]]
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from ..errors import SrDeployError, TrainingError
 
@@ -59,7 +59,9 @@ class Devices:
     def mean(self, values: Tensor) -> list[float]:
         """The mean over all processes of each of a few numbers."""
         if self.count > 1:
-            values = self._fabric.all_reduce(values, reduce_op="mean")
+            reduced = self._fabric.all_reduce(values, reduce_op="mean")
+            assert isinstance(reduced, Tensor)  # a tensor goes in
+            values = reduced
         found: list[float] = values.tolist()
         return found
 
@@ -77,8 +79,8 @@ class Devices:
             optimiser: Of its parameters.
             compiled: Call it through ``torch.compile``.
         """
-        called = torch.compile(network) if compiled else network
-        called, wrapped = self._fabric.setup(called, optimiser)
+        whole: Any = torch.compile(network) if compiled else network
+        called, wrapped = self._fabric.setup(whole, optimiser)
         return Prepared(self, network, called, optimiser, self._fabric.backward, wrapped.step)
 
 
@@ -157,7 +159,7 @@ def on_devices(
     failures: SimpleQueue[BaseException] = multiprocessing.get_context("spawn").SimpleQueue()
     with _passing_signals_on() as asked:
         try:
-            made: Made = fabric.launch(_work, failures, threads, function, arguments)
+            made: Made = fabric.launch(_work, failures, threads, _Call(function, arguments))
         except (ProcessRaisedException, ProcessExitedException) as exc:
             if asked:
                 raise KeyboardInterrupt from exc
@@ -169,18 +171,24 @@ def on_devices(
     return made
 
 
+class _Call:
+    """What to call with what. Fabric looks into lists and dataclasses on their way, not into it."""
+
+    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        self.function, self.arguments = function, arguments
+
+
 def _work(
     fabric: Fabric,
     failures: SimpleQueue[BaseException],
     threads: int | None,
-    function: Callable[..., Made],
-    arguments: tuple[Any, ...],
-) -> Made | None:
+    call: _Call,
+) -> Any:
     """What each process does: its errors go to the one that started it."""
     if threads:
         torch.set_num_threads(threads)
     try:
-        return function(Devices(fabric), *arguments)
+        return call.function(Devices(fabric), *call.arguments)
     except SrDeployError as exc:
         failures.put(exc)
         raise

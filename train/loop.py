@@ -322,8 +322,8 @@ def average_weights(average: nn.Module, network: nn.Module, decay: float) -> Non
     """Move an exponential moving average towards the network's weights; buffers are copied."""
     for kept, new in zip(average.parameters(), network.parameters(), strict=True):
         kept.lerp_(new, 1 - decay)
-    for kept, new in zip(average.buffers(), network.buffers(), strict=True):
-        kept.copy_(new)
+    for mine, theirs in zip(average.buffers(), network.buffers(), strict=True):
+        mine.copy_(theirs)
 
 
 def evaluate(network: nn.Module, validation: list[Pair], scale: int) -> dict[str, float]:

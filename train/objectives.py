@@ -21,7 +21,7 @@ class Objective(Protocol):
     def begin_step(self, step: int) -> None:
         """Get ready for the forward pass of ``step``, which counts from 0."""
 
-    def __call__(self, upscaled: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    def __call__(self, upscaled: Tensor, low: Tensor, high: Tensor, /) -> Tensor:
         """The scalar loss of what the network made (N×3×sH×sW) of LR, which should be HR."""
 
 
@@ -38,7 +38,7 @@ class AgainstTruth:
     def begin_step(self, step: int) -> None:
         """Nothing changes from step to step."""
 
-    def __call__(self, upscaled: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    def __call__(self, upscaled: Tensor, _: Tensor, high: Tensor) -> Tensor:
         """See :class:`Objective`."""
         return self._measure(upscaled, high)
 
@@ -78,7 +78,7 @@ class Distillation:
 
 
 def _contrastive(network: nn.Module, recipe: Recipe) -> Objective:
-    from .contrastive import ContrastiveLoss
+    from .contrastive import ContrastiveLoss  # type: ignore[import-not-found, unused-ignore]
 
     assert recipe.contrastive is not None  # as the recipe checks
     loss: Objective = ContrastiveLoss(network, recipe.contrastive, recipe.seed)

@@ -210,6 +210,9 @@ def read_recipe(name: str, quick: bool = False, options: Mapping[str, Any] | Non
         raise TrainingError(f"{path} cannot be read as a recipe: {reason}") from exc
     _check_keys(path, document, ("source", "recipe", "contrastive", "quick"), "")
     tables = {key: _table(path, document, key) for key in ("recipe", "contrastive", "quick")}
+    own = tuple(f.name for f in dataclasses.fields(Recipe) if f.name != "contrastive")
+    _check_keys(path, tables["recipe"], own, "recipe.")
+    _check_keys(path, tables["quick"], (*own, "contrastive"), "quick.")
     fields: dict[str, Any] = {**tables["recipe"], "contrastive": tables["contrastive"]}
     if quick:
         shorter = tables["quick"]

@@ -106,7 +106,9 @@ def _chart(
     ]
     for name, value in levels:
         y = up.at(value)
-        parts.append(f'<line class="budget" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(
+            f'<line class="budget" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        )
         parts.append(f'<text class="tick" x="{WIDTH - RIGHT - 4}" y="{y - 6:.1f}">{name}</text>')
     places = [(across.at(x), up.at(y)) for x, y in points]
     joined = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
@@ -129,9 +131,13 @@ def _grid(across: Axis, up: Axis) -> Iterator[str]:
     bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
     for value, label in up.ticks(signed=False):
         y = up.at(value)
-        yield f'<line class="grid" x1="{LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        yield _line("grid", LEFT, right, y, y)
         yield f'<text class="tick" x="{LEFT - 8}" y="{y + 4:.1f}">{label}</text>'
     for value, _ in across.ticks(signed=False):
         x = across.at(value)
-        yield f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{bottom}" y2="{bottom + 5}"/>'
+        yield _line("grid", x, x, bottom, bottom + 5)
         yield f'<text class="mid" x="{x:.1f}" y="{bottom + 22}">{value:,.0f}</text>'
+
+
+def _line(kind: str, x1: float, x2: float, y1: float, y2: float) -> str:
+    return f'<line class="{kind}" x1="{x1:.1f}" x2="{x2:.1f}" y1="{y1:.1f}" y2="{y2:.1f}"/>'

@@ -102,13 +102,9 @@ def store(path: Path, network: nn.Module, family: Architecture, half: bool) -> N
     Raises:
         OutputError: The file cannot be written.
     """
-    kept = {n: t.cpu() for n, t in network.state_dict().items() if not family.is_derived(n)}
-    write_bytes(
-        path,
-        save(
-            {
-                name: (tensor.half() if half and tensor.is_floating_point() else tensor).contiguous()
-                for name, tensor in kept.items()
-            }
-        ),
-    )
+    tensors = {
+        name: (tensor.half() if half and tensor.is_floating_point() else tensor).cpu().contiguous()
+        for name, tensor in network.state_dict().items()
+        if not family.is_derived(name)
+    }
+    write_bytes(path, save(tensors))
