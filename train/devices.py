@@ -157,9 +157,10 @@ def on_devices(
         return function(this_device(precision, accelerator), *arguments)
     fabric = _fabric(count, precision, accelerator)
     failures: SimpleQueue[BaseException] = multiprocessing.get_context("spawn").SimpleQueue()
+    launch: Any = fabric.launch  # whose type knows of no arguments
     with _passing_signals_on() as asked:
         try:
-            made: Made = fabric.launch(_work, failures, threads, _Call(function, arguments))
+            made: Made = launch(_work, failures, threads, _Call(function, arguments))
         except (ProcessRaisedException, ProcessExitedException) as exc:
             if asked:
                 raise KeyboardInterrupt from exc
