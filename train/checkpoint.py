@@ -134,6 +134,7 @@ def resume(
         network.load_state_dict(state["params"])
         average.load_state_dict(state["params_ema"])
         optimiser.load_state_dict(state["optimiser"])
+        _check_moments(optimiser)
         names = [f.name for f in dataclasses.fields(Progress)]
         # a checkpoint from before there was a log has the step alone
         progress = Progress(**{name: state[name] for name in names if name in state})
@@ -142,6 +143,16 @@ def resume(
         return progress, changes
     except Exception as exc:  # of another network, or damaged inside
         raise _foreign(path, exc) from exc
+
+
+def _check_moments(optimiser: torch.optim.Optimizer) -> None:
+    """Find what PyTorch loads as it is and stumbles over in the first step."""
+    if not isinstance(optimiser, torch.optim.Adam):
+        return
+    for parameter, moments in optimiser.state.items():
+        for name in ("exp_avg", "exp_avg_sq"):
+            if getattr(moments.get(name), "shape", None) != parameter.shape:
+                raise ValueError(f"its moments '{name}' are missing or of another shape")
 
 
 def _foreign(path: Path, exc: Exception) -> TrainingError:

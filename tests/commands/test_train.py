@@ -83,7 +83,7 @@ def test_bad_input(tmp_path: Path, words: list[str], code: int, said: str) -> No
 def test_a_recipe_with_a_teacher_wants_one(tmp_path: Path) -> None:
     path = tmp_path / "taught.toml"
     path.write_text("[recipe]\nteacher_share = 0.3\n")
-    with pytest.raises(TrainingError, match="share of the loss is 0.3, and there is no teacher"):
+    with pytest.raises(TrainingError, match=r"share of the loss is 0.3, and there is no teacher"):
         train_model(
             "vapsr-tiny", 4, [PICTURES], None, tmp_path, False, None, None, print, str(path)
         )

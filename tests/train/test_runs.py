@@ -223,7 +223,7 @@ def test_checkpoints_from_before_there_were_recipes_go_on(sampler, tmp_path: Pat
         run(sampler, folder)
 
 
-@pytest.mark.parametrize("damage", ["cut", "other", "step", "inside"])
+@pytest.mark.parametrize("damage", ["cut", "other", "step", "inside", "moments"])
 def test_damaged_checkpoints_are_refused_and_stay(sampler, tmp_path: Path, damage: str) -> None:
     folder = tmp_path / "run"
     run(sampler, folder, dataclasses.replace(RECIPE, steps=4))
@@ -235,6 +235,9 @@ def test_damaged_checkpoints_are_refused_and_stay(sampler, tmp_path: Path, damag
         torch.save({"params": kept["params"]}, path)
     elif damage == "step":
         torch.save(kept | {"step": "four"}, path)
+    elif damage == "moments":
+        kept["optimiser"]["state"][0]["exp_avg"] = torch.zeros(1)
+        torch.save(kept, path)
     else:
         del kept["params"]["conv_first.weight"]
         torch.save(kept, path)
