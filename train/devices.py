@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -19,6 +20,9 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 from ..errors import SrDeployError, TrainingError
 
 Made = TypeVar("Made")
+
+# It would print a banner in each process.
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 _PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed"}
 
