@@ -16,10 +16,11 @@ from ..train.data import PatchSampler, find_pictures
 from ..train.depthwise import speed_up
 from ..train.devices import Devices, on_devices
 from ..train.log import Log
-from ..train.loop import Pair, score, train
+from ..train.loop import train
 from ..train.objectives import objective_of
 from ..train.recipe import DEFAULT, Recipe, read_recipe
 from ..train.summary import Summary, summary_page
+from ..train.validation import Pair, score
 from ..train.weights import load_teacher, start_from, store, untrained
 from ..validate.datasets import find_datasets
 from ..validate.resize import modcrop, resize, shrink

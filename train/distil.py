@@ -23,10 +23,11 @@ from ..spec import ModelSpec
 from .data import PatchSampler
 from .depthwise import speed_up
 from .devices import this_device
-from .loop import Pair, RateShare, evaluate, train
+from .loop import RateShare, train
 from .objectives import AgainstTruth, Distillation
 from .quantised import ActivationGrid, grid_parameters, plain_state, scale_inputs
 from .recipe import Recipe
+from .validation import Pair, evaluate
 
 RECOVERY = Recipe(
     steps=200,

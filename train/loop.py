@@ -14,11 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import TrainingError
-from ..validate.metrics import cut_border, luma, psnr
 from .checkpoint import Progress, resume, save
 from .data import PatchSampler
 from .devices import Devices, Prepared, handling_signals, this_device
@@ -26,8 +24,7 @@ from .diagnosis import first_fault, listed
 from .log import Log, Row
 from .objectives import AgainstTruth, Objective
 from .recipe import Recipe
-
-Pair = tuple[str, NDArray[np.uint8], NDArray[np.uint8]]
+from .validation import Pair, evaluate
 
 OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -324,28 +321,3 @@ def average_weights(average: nn.Module, network: nn.Module, decay: float) -> Non
         kept.lerp_(new, 1 - decay)
     for mine, theirs in zip(average.buffers(), network.buffers(), strict=True):
         mine.copy_(theirs)
-
-
-def evaluate(network: nn.Module, validation: list[Pair], scale: int) -> dict[str, float]:
-    """PSNR-Y by picture and their ``mean``, in dB, outputs rounded to 8 bits."""
-
-    def upscale(low: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        x: Tensor = torch.from_numpy(low.copy()).to(device).permute(2, 0, 1)[None].float() / 255.0
-        y = network(x)[0].clamp(0, 1).mul(255).round().byte().permute(1, 2, 0)
-        return np.asarray(y.cpu().numpy())
-
-    device = next(network.parameters()).device
-    with torch.inference_mode():
-        return score(upscale, validation, scale)
-
-
-def score(
-    upscale: Callable[[NDArray[np.uint8]], NDArray[np.uint8]], validation: list[Pair], scale: int
-) -> dict[str, float]:
-    """PSNR-Y by picture and their ``mean``, in dB, of anything that makes pictures larger."""
-    scores = {
-        name: psnr(cut_border(luma(upscale(low)), scale), cut_border(luma(high), scale))
-        for name, low, high in validation
-    }
-    scores["mean"] = float(np.mean(list(scores.values()))) if scores else float("nan")
-    return scores
