@@ -245,7 +245,14 @@ def fetch_command(output: Output, names: tuple[str, ...]) -> None:
     multiple=True,
     required=True,
     type=click.Path(path_type=Path),
-    help="Folder of training pictures; repeatable.",
+    help="Folder of training pictures and videos, or one such file; repeatable.",
+)
+@click.option(
+    "--degradation",
+    type=click.Choice(["bicubic", "real"]),
+    default="bicubic",
+    show_default=True,
+    help="How LR is made: as the literature does, or with blur, noise, JPEG and H.264.",
 )
 @click.option(
     "--validation",

@@ -1,7 +1,8 @@
 """Training speed: patches a second against the plain PyTorch loop, and the loader's share of it.
 
     python -m srdeploy.bench.training --data DIR [--model vapsr-s] [--scale 4] [--batch 16]
-        [--patch 48] [--steps 5] [--rounds 3] [--threads N] [--json FILE]
+        [--patch 48] [--steps 5] [--rounds 3] [--threads N] [--degradation bicubic|real]
+        [--json FILE]
 
 Both loops see the same patches and take the same steps: Adam on L1, clipped gradients, an average
 of the weights. The plain one is the paper's recipe in PyTorch, without channels_last and without
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..commands.training_data import DEGRADATIONS, VIDEOS, world_of
 from ..models import candidates
 from ..train.data import PatchSampler, find_pictures
 from ..train.depthwise import speed_up
@@ -85,17 +87,24 @@ def plain(network: nn.Module, sampler: PatchSampler, recipe: Recipe) -> Step:
 
 
 def measure(
-    model: str, scale: int, folders: list[Path], recipe: Recipe, steps: int, rounds: int
+    model: str,
+    scale: int,
+    folders: list[Path],
+    recipe: Recipe,
+    steps: int,
+    rounds: int,
+    degradation: str = "bicubic",
 ) -> dict[str, Any]:
     """Patches a second of both loops by round, their ratio, and the loader's share of ours."""
     family, variant = candidates(model, scale)[0]
-    files = find_pictures(folders)
+    files = find_pictures(folders, VIDEOS)
+    made: dict[str, Any] = {"videos": VIDEOS, "world": world_of(degradation)}
     torch.manual_seed(0)
     network = family.build(variant.config)
-    sampler = Clocked(files, scale, recipe.patch)
+    sampler = Clocked(files, scale, recipe.patch, **made)
     loops = {
         "ours": ours(copy.deepcopy(network).train(), sampler, recipe),
-        "plain": plain(network.train(), PatchSampler(files, scale, recipe.patch), recipe),
+        "plain": plain(network.train(), PatchSampler(files, scale, recipe.patch, **made), recipe),
     }
     for step in loops.values():
         step(0)  # compiles what compiles
@@ -116,6 +125,7 @@ def measure(
         "threads": torch.get_num_threads(),
         "batch": recipe.batch,
         "patch": recipe.patch,
+        "degradation": degradation,
         "patches_per_second": speeds,
         "ratio": {"median": statistics.median(ratios), "rounds": ratios},
         "loader_share": statistics.median(shares),
@@ -133,12 +143,21 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5, help="a round and loop")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=0, help="of PyTorch; 0 for its own choice")
+    parser.add_argument("--degradation", choices=DEGRADATIONS, default="bicubic")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     if given.threads:
         torch.set_num_threads(given.threads)
     recipe = Recipe(batch=given.batch, patch=given.patch)
-    found = measure(given.model, given.scale, given.data, recipe, given.steps, given.rounds)
+    found = measure(
+        given.model,
+        given.scale,
+        given.data,
+        recipe,
+        given.steps,
+        given.rounds,
+        given.degradation,
+    )
     for name, speeds in found["patches_per_second"].items():
         print(f"{name:<6} {statistics.median(speeds):7.2f} patches/s")
     print(f"ratio  {found['ratio']['median']:.2f}, the loader's share {found['loader_share']:.2%}")

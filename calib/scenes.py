@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,8 @@ AROUND = 6
 """Frames to each side of a change that it is compared with."""
 
 _THUMBNAIL = (16, 16)
+Thumbnails = NDArray[np.uint8]
+"""N×16×16×3 RGB, 0…255."""
 
 
 def choose_frames(video: Path, most: int = MOST_FRAMES) -> tuple[int, ...]:
@@ -44,33 +46,75 @@ def choose_frames(video: Path, most: int = MOST_FRAMES) -> tuple[int, ...]:
     Raises:
         MediaError: The video is damaged.
     """
-    changes: list[float] = []
-    before: NDArray[np.float32] | None = None
-    for _, pixels in _decoded(video):
-        small = Image.fromarray(pixels).resize(_THUMBNAIL, Image.Resampling.BOX)
-        now = np.asarray(small, np.float32)
-        if before is not None:
-            changes.append(float(np.abs(now - before).mean()))
-        before = now
-    return spread(find_scenes(changes), most)
+    return choose_among(thumbnails(video, LAST_FRAME), most)
 
 
-def read_frames(video: Path, numbers: Collection[int]) -> Iterator[tuple[int, Picture]]:
+def thumbnails(video: Path, last: int | None, only_keys: bool = False) -> Thumbnails:
+    """Every frame of a video at 16×16 pixels, which tells scenes apart.
+
+    Args:
+        video: The file.
+        last: Decoding stops after so many frames; None for all.
+        only_keys: Whether frames that are no key frames are passed over.
+
+    Returns:
+        N×16×16×3 uint8, at least one.
+
+    Raises:
+        MediaError: The video is damaged.
+    """
+    return np.stack(
+        [
+            np.asarray(Image.fromarray(pixels).resize(_THUMBNAIL, Image.Resampling.BOX))
+            for pixels in islice(_decoded(video, only_keys), last)
+        ]
+    )
+
+
+def choose_among(small: Thumbnails, most: int, apart: float = 0.0) -> tuple[int, ...]:
+    """Numbers of up to ``most`` frames spread over the scenes.
+
+    Args:
+        small: What :func:`thumbnails` gave.
+        most: How many at most.
+        apart: Of two frames that differ by less, the later one is left out: mean change of the
+            thumbnail, in code values.
+    """
+    frames = small.astype(np.float32)
+    changes = [_change(a, b) for a, b in pairwise(frames)]
+    kept: list[int] = []
+    for number in spread(find_scenes(changes), most):
+        if all(_change(frames[number], frames[other]) >= apart for other in kept):
+            kept.append(number)
+    return tuple(kept)
+
+
+def _change(before: NDArray[np.float32], after: NDArray[np.float32]) -> float:
+    return float(np.abs(after - before).mean())
+
+
+def read_frames(
+    video: Path, numbers: Collection[int], only_keys: bool = False
+) -> Iterator[tuple[int, Picture]]:
     """The frames of these numbers, in order, one held at a time.
+
+    Args:
+        video: The file.
+        numbers: As they were chosen.
+        only_keys: Whether key frames alone were counted.
 
     Raises:
         MediaError: The video is damaged.
     """
     last = max(numbers, default=-1)
-    for number, pixels in islice(_decoded(video), last + 1):
+    for number, pixels in enumerate(islice(_decoded(video, only_keys), last + 1)):
         if number in numbers:
             yield number, pixels
 
 
-def _decoded(video: Path) -> Iterator[tuple[int, Picture]]:
-    with closing(VideoReader(video)) as reader:
-        pictures = (item.pixels for item in reader.items() if isinstance(item, VideoPicture))
-        yield from enumerate(islice(pictures, LAST_FRAME))
+def _decoded(video: Path, only_keys: bool) -> Iterator[Picture]:
+    with closing(VideoReader(video, only_keys=only_keys)) as reader:
+        yield from (item.pixels for item in reader.items() if isinstance(item, VideoPicture))
 
 
 def find_scenes(changes: Sequence[float]) -> tuple[range, ...]:

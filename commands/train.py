@@ -12,7 +12,6 @@ from .. import data
 from ..errors import TrainingError
 from ..files import write_bytes
 from ..models import candidates
-from ..train.data import PatchSampler, find_pictures
 from ..train.depthwise import speed_up
 from ..train.devices import Devices, on_devices
 from ..train.log import Log
@@ -25,6 +24,7 @@ from ..train.weights import load_teacher, start_from, store, untrained
 from ..validate.datasets import find_datasets
 from ..validate.resize import modcrop, resize, shrink
 from . import Say
+from .training_data import degrade, open_sampler, world_of
 
 TEACHER_SHARE = 0.5
 """Of the loss, where there is a teacher and neither the recipe nor an option says."""
@@ -41,6 +41,7 @@ class Job:
     folder: Path | None
     weights: Path | None
     teacher: Path | None
+    degradation: str
     recipe: Recipe
 
 
@@ -57,6 +58,7 @@ def train_model(
     recipe: str = DEFAULT,
     teacher: Path | None = None,
     devices: int = 1,
+    degradation: str = "bicubic",
     **recipe_options: Any,
 ) -> dict[str, Any]:
     """Train the best-named variant of ``model``, or go on where the same run stopped.
@@ -64,7 +66,7 @@ def train_model(
     Args:
         model: Such as ``vapsr-s``.
         scale: Upscaling factor.
-        folders: Training pictures, used as HR.
+        folders: Training pictures, videos and folders of them, used as HR.
         validation: Data sets for the PSNR; None for the bundled proof pictures.
         folder: Of the run; None for ``runs/VARIANT``.
         quick: A run of minutes.
@@ -75,6 +77,8 @@ def train_model(
         recipe: Name or file of a recipe.
         teacher: Checkpoint of a network of the same scale to learn from besides.
         devices: GPUs, or processes on a CPU; ``say`` must be picklable for several.
+        degradation: How LR is made of HR, in training and validation: one of
+            :data:`~srdeploy.commands.training_data.DEGRADATIONS`.
         recipe_options: Fields of :class:`~srdeploy.train.recipe.Recipe`; None leaves the recipe's.
 
     Returns:
@@ -95,7 +99,9 @@ def train_model(
     if teacher is not None and recipe_options.get("teacher_share") is None:
         share = chosen.teacher_share or TEACHER_SHARE
         chosen = dataclasses.replace(chosen, teacher_share=share)
-    job = Job(model, scale, tuple(folders), validation, folder, weights, teacher, chosen)
+    job = Job(
+        model, scale, tuple(folders), validation, folder, weights, teacher, degradation, chosen
+    )
     return on_devices(
         _train_here, job, say, count=devices, precision=chosen.precision, threads=threads
     )
@@ -107,7 +113,9 @@ def _train_here(devices: Devices, job: Job, say: Say) -> dict[str, Any]:
     family, variant = candidates(job.model, job.scale)[0]
     run = job.folder or Path("runs") / variant.name
     checkpoint = run / "checkpoint.pth"
-    sampler = PatchSampler(find_pictures(job.folders), job.scale, recipe.patch, recipe.seed)
+    world = world_of(job.degradation)
+    told = say if first else _silent
+    sampler = open_sampler(job.folders, job.scale, recipe.patch, world, told, recipe.seed)
     lines = [f"{variant.name}: {len(sampler.pairs)} pictures, {len(sampler.skipped)} left out"]
     lines += [f"left out: {line}" for line in sampler.skipped[:5]]
     network = untrained(family, variant, recipe.seed)
@@ -120,8 +128,10 @@ def _train_here(devices: Devices, job: Job, say: Say) -> dict[str, Any]:
         lines.append(f"starts from {job.weights}: {start_from(job.weights, network, family)}")
     speed_up(network.to(devices.device))
     pairs = validation_pairs(job.validation, job.scale)
-    for line in lines if first else ():
-        say(line)
+    if world is not None:
+        pairs = degrade(pairs, job.scale, world)
+    for line in lines:
+        told(line)
     log = Log(run / "log.csv")
     scores = train(
         network,
@@ -154,6 +164,10 @@ def _train_here(devices: Devices, job: Job, say: Say) -> dict[str, Any]:
         "psnr": scores,
         "bicubic": bicubic,
     }
+
+
+def _silent(_: str) -> None:
+    """What processes other than the first say."""
 
 
 def validation_pairs(folder: Path | None, scale: int) -> list[Pair]:

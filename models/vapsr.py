@@ -191,8 +191,11 @@ def _published(file: str, sha256: str) -> PublishedWeights:
     return PublishedWeights(_SOURCE + file, sha256, licence="none stated by the authors")
 
 
-def _small(config: dict[str, int]) -> VapSRConfig:
-    return VapSRConfig(4, conv_groups=2, **config)
+def _small(scale: int, config: dict[str, int]) -> VapSRConfig:
+    return VapSRConfig(scale, conv_groups=2, **config)
+
+
+_S = {"num_feat": 32, "num_block": 11, "d_atten": 64}
 
 
 VARIANTS = (
@@ -233,7 +236,7 @@ VARIANTS = (
     Variant(
         "vapsr-s-x4",
         4,
-        _small({"num_feat": 32, "num_block": 11, "d_atten": 64}),
+        _small(4, _S),
         154_956,
         8_992_972_800,
         _published(
@@ -242,10 +245,12 @@ VARIANTS = (
         ),
         quality=PublishedQuality((32.14, 28.64, 27.60), _README),
     ),
+    # The authors published no VapSR-S for other scales; this one is srdeploy's.
+    Variant("vapsr-s-x2", 2, _small(2, _S), 160_140, 35_971_891_200),
     Variant(
         "vapsr-tiny-x4",
         4,
-        _small({"num_feat": 16, "num_block": 5, "d_atten": 24, "upsampler_feat": 32}),
+        _small(4, {"num_feat": 16, "num_block": 5, "d_atten": 24, "upsampler_feat": 32}),
         20_572,
         1_288_396_800,
         tiny=True,

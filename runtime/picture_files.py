@@ -140,7 +140,7 @@ def _to_rgb(
     alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
     if mode == "CMYK":
         notes.append("CMYK was converted to RGB")
-        return _cmyk_to_rgb(image, profile, notes), None, None
+        return cmyk_to_rgb(image, profile, notes), None, None
     if mode in ("L", "LA", "1", "P", "PA"):
         kind = "palette" if mode.startswith("P") else "greyscale"
         notes.append(f"{kind} was converted to RGB")
@@ -163,8 +163,11 @@ def _to_8_bits(image: Image.Image, source: Path) -> Frames:
     return ((values * 255 + 0x7FFF) // 0xFFFF).astype(np.uint8)
 
 
-def _cmyk_to_rgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> Image.Image:
-    """sRGB through the picture's own profile; without one by Pillow's plain formula."""
+def cmyk_to_rgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> Image.Image:
+    """sRGB through the picture's own profile; without one by Pillow's plain formula.
+
+    What is lost on the way is added to ``notes``.
+    """
     if profile is not None:
         try:
             inks = ImageCms.ImageCmsProfile(io.BytesIO(profile))

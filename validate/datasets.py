@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ..errors import DatasetError
+from ..runtime.picture_files import cmyk_to_rgb
 from .metrics import WINDOW
 from .resize import modcrop, shrink
 
@@ -103,7 +104,10 @@ def find_datasets(folder: Path, scale: int) -> tuple[Dataset, ...]:
 
 
 def read_picture(path: Path) -> Picture:
-    """Read a picture as RGB; greyscale is repeated, alpha dropped, 16 bits give their high byte.
+    """Read a picture as RGB, upright as its EXIF says; the first where a file holds several.
+
+    Greyscale is repeated, alpha dropped and the colour beneath it kept, CMYK converted through
+    its own profile. 16 bits give their high byte. An RGB profile is not applied.
 
     Raises:
         DatasetError: It is missing, damaged, too large, or has 32 bits a channel.
@@ -113,12 +117,20 @@ def read_picture(path: Path) -> Picture:
             warnings.simplefilter("ignore")  # of odd metadata; damaged pixels are errors
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as opened:
-                return _to_rgb(opened)
+                opened.load()  # what is cut short must not pass for damaged EXIF
+                return _to_rgb(_upright(opened))
     except Exception as exc:  # Pillow raises many kinds for damaged files
         raise DatasetError(
             f"{path} cannot be read as a picture: {exc}",
             "replace it, or take it out of the data set",
         ) from exc
+
+
+def _upright(opened: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(opened)
+    except Exception:  # damaged EXIF, of which Pillow raises many kinds, says nothing
+        return opened
 
 
 def _to_rgb(opened: Image.Image) -> Picture:
@@ -131,6 +143,8 @@ def _to_rgb(opened: Image.Image) -> Picture:
         return np.repeat(grey[:, :, None], 3, axis=2)
     if opened.mode == "P" and "transparency" in opened.info:
         opened = opened.convert("RGBA")  # direct to RGB makes Pillow warn
+    if opened.mode == "CMYK":
+        return np.asarray(cmyk_to_rgb(opened, opened.info.get("icc_profile"), []))
     return np.asarray(opened.convert("RGB"))
 
 

@@ -43,12 +43,15 @@ class VideoReader:
         notes: What a user should know of the source; grows while reading.
     """
 
-    def __init__(self, source: Path | BinaryIO, allow_truncated: bool = False) -> None:
+    def __init__(
+        self, source: Path | BinaryIO, allow_truncated: bool = False, only_keys: bool = False
+    ) -> None:
         """Open a video and decode its first frame.
 
         Args:
             source: A file, or a binary stream of YUV4MPEG2.
             allow_truncated: Take what decodes of a damaged file.
+            only_keys: Decode key frames alone, which need no other frame.
 
         Raises:
             MediaError: It is missing, no video, cut short, or has no frame.
@@ -56,6 +59,7 @@ class VideoReader:
         self.name = name_of(source)
         self.notes: list[str] = []
         self._lenient = allow_truncated
+        self._only_keys = only_keys
         self._decode_rgb = RgbDecoder()
         self._decoded = self._read = self._damaged = self._moved = 0
         self._last_pts: int | None = None
@@ -158,6 +162,8 @@ class VideoReader:
                 continue
             last = packet.dts is None and not packet.size
             self._read += not last
+            if self._only_keys and not (packet.is_keyframe or last):
+                continue
             if packet.size or last:  # an empty packet in between would end the decoder
                 yield from self._decode(packet)
 

@@ -254,7 +254,7 @@ def test_folders_without_pictures_and_foreign_graphs_are_refused(
     vapsr, folder, tmp_path: Path
 ) -> None:
     model, prepared, ranges, spec = vapsr
-    for place, match in ((tmp_path / "absent", "not a folder"), (tmp_path, "no pictures")):
+    for place, match in ((tmp_path / "absent", "there is no"), (tmp_path, "no pictures")):
         with pytest.raises(DatasetError, match=match):
             finetune(model, prepared, ranges, [], spec, [place], [], lambda _: None, QUICK)
     other = onnx.ModelProto()

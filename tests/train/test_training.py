@@ -30,14 +30,16 @@ from srdeploy.validate.resize import shrink
 from torch import nn
 
 
-@settings(max_examples=8)
+@settings(max_examples=40)
 @given(
-    kernel=st.sampled_from([3, 5]),
-    dilation=st.sampled_from([1, 3]),
+    kernel=st.sampled_from([3, 5, 7]),
+    dilation=st.sampled_from([1, 2, 3]),
     bias=st.booleans(),
-    size=st.tuples(st.integers(1, 2), st.sampled_from([2, 8]), st.just(9), st.just(14)),
+    size=st.tuples(
+        st.integers(1, 3), st.sampled_from([8, 16, 24]), st.integers(1, 20), st.integers(1, 30)
+    ),
 )
-def test_cheap_backward_equals_pytorch(kernel, dilation, bias, size) -> None:
+def test_cheap_passes_equal_pytorch(kernel, dilation, bias, size) -> None:
     torch.manual_seed(0)
     padding = kernel // 2 * dilation
     plain = nn.Conv2d(
@@ -63,6 +65,43 @@ def test_cheap_backward_equals_pytorch(kernel, dilation, bias, size) -> None:
         assert (expected - got).abs().max() <= 1e-4 * expected.abs().max()
 
 
+def test_cheap_passes_in_bfloat16_round_once() -> None:
+    torch.manual_seed(0)
+    fast = nn.Sequential(nn.Conv2d(16, 16, 5, padding=6, dilation=3, groups=16))
+    assert speed_up(fast) == 1
+    x = torch.randn(2, 16, 17, 23).bfloat16()
+    wanted = x.float().requires_grad_()
+    exact = fast(wanted)
+    grad = torch.randn(exact.shape).bfloat16()
+    exact.backward(grad.float())
+    weights = [p.grad for p in fast.parameters()]
+    fast.zero_grad(set_to_none=True)
+    given = x.clone().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        y = fast(given)
+    y.backward(grad)
+    assert torch.equal(y, exact.bfloat16())
+    assert torch.equal(given.grad, wanted.grad.bfloat16())
+    for got, wanted_grad in zip((p.grad for p in fast.parameters()), weights, strict=True):
+        assert torch.allclose(got, wanted_grad, rtol=1e-4, atol=1e-4)
+
+
+def test_gradients_do_not_depend_on_the_number_of_threads() -> None:
+    torch.manual_seed(0)
+    fast = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, groups=8))
+    assert speed_up(fast) == 1
+    x = torch.randn(5, 8, 12, 12)
+    found = []
+    before = torch.get_num_threads()
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        fast.zero_grad(set_to_none=True)
+        fast(x).square().sum().backward()
+        found.append(fast[0].weight.grad.clone())
+    torch.set_num_threads(before)
+    assert torch.equal(*found)
+
+
 @pytest.mark.parametrize(
     "conv",
     [
@@ -71,6 +110,8 @@ def test_cheap_backward_equals_pytorch(kernel, dilation, bias, size) -> None:
         nn.Conv2d(8, 8, 3, groups=8),
         nn.Conv2d(8, 16, 3, padding=1, groups=8),
         nn.Conv2d(8, 8, 3, padding=1, groups=8, padding_mode="reflect"),
+        nn.Conv2d(12, 12, 3, padding=1, groups=12),
+        nn.Conv2d(8, 8, 9, padding=4, groups=8),
     ],
 )
 def test_other_convolutions_are_left_alone(conv: nn.Conv2d) -> None:
@@ -112,7 +153,7 @@ def test_sampler_pairs_are_shrunk_patches(pictures: Path) -> None:
 
 
 def test_sampler_refuses_what_holds_nothing(pictures: Path, tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="not a folder"):
+    with pytest.raises(DatasetError, match="there is no"):
         find_pictures([tmp_path / "absent"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="no pictures"):
