@@ -77,7 +77,8 @@ def _figures(summary: Summary) -> Iterator[tuple[str, str]]:
         last = summary.rows[-1]
         yield "steps", f"{last.step:,}"
         yield "hours of training", f"{last.seconds / 3600:.2f}"
-        yield "patches a second", f"{last.step * summary.recipe.batch / last.seconds:.1f}"
+        if last.seconds:  # a step may take less than the log's tenth
+            yield "patches a second", f"{last.step * summary.recipe.batch / last.seconds:.1f}"
 
 
 def _thinned(points: Sequence[Point]) -> list[Point]:

@@ -77,8 +77,10 @@ def test_the_page_draws_loss_and_psnr(count: int) -> None:
     assert "nan" not in page.lower()
 
 
-def test_the_page_of_a_run_without_validation() -> None:
+def test_the_page_of_a_run_without_validation_or_time() -> None:
     psnr = {"mean": math.nan}
+    at_once = [Row(1, 0.5, 1e-3, None, 9e9, 0.0)]
+    assert "patches a second" not in summary_page(Summary("v", Recipe(), at_once, psnr, psnr))
     page = summary_page(Summary("vapsr", Recipe(), rows(3, every=99), psnr, psnr))
     assert "not validated" in page
     assert page.count("<svg") == 1
