@@ -9,7 +9,7 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
 BIN := $(VENV)/bin
-EXTRAS := torch,openvino,tensorrt-rtx,kernels,dev
+EXTRAS := train,openvino,tensorrt-rtx,kernels,dev
 # Two versions of one package, beside the environment: the plugins' tests import each alone.
 BINDINGS := 10:10.16.1.11 11:11.4.0.106
 

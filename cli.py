@@ -232,6 +232,14 @@ def fetch_command(output: Output, names: tuple[str, ...]) -> None:
 @click.option("--model", required=True, help="Model to train, such as vapsr-s.")
 @click.option("--scale", type=int, default=4, show_default=True)
 @click.option(
+    "--recipe",
+    default="default",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="How: a paper's, such as vapsr, hat-pretrain, hat-finetune, han, enlcn, attentionsr, or"
+    " a .toml file. The options below take the place of its values.",
+)
+@click.option(
     "--data",
     "folders",
     multiple=True,
@@ -263,22 +271,54 @@ def fetch_command(output: Output, names: tuple[str, ...]) -> None:
 @click.option("--patch", type=click.IntRange(8), help="Edge of an LR patch in pixels.")
 @click.option("--rate", type=click.FloatRange(0, 1, min_open=True), help="Learning rate.")
 @click.option("--decay", type=click.IntRange(1), help="Steps over which the rate falls to 0.")
+@click.option(
+    "--patience",
+    type=click.IntRange(0),
+    help="End after so many validations without a better PSNR; 0 for never.",
+)
 @click.option("--bf16/--no-bf16", default=None, help="Compute in bfloat16.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads.")
+@click.option("--compile/--no-compile", "compiled", default=None, help="Compile the network first.")
+@click.option(
+    "--devices",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="GPUs, or processes on a CPU, that share each batch.",
+)
+@click.option("--threads", type=click.IntRange(1), help="CPU threads, of each process.")
 @click.option(
     "--weights",
     type=click.Path(path_type=Path),
-    help="Checkpoint to start from; from scratch without it.",
+    help="Checkpoint to start from, of this network, another scale of it, or one with the same"
+    " trunk; from scratch without it.",
+)
+@click.option(
+    "--teacher",
+    type=click.Path(path_type=Path),
+    help="Checkpoint of a larger network of the same scale to learn from besides.",
+)
+@click.option(
+    "--teacher-share",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Share of the loss that is taken against the teacher.  [default: 0.5]",
 )
 @click.option("--quick", is_flag=True, help="A run of minutes, to see that all works.")
-def train_command(output: Output, **options: Any) -> None:
+def train_command(
+    output: Output, bf16: bool | None, compiled: bool | None, teacher: Path | None, **options: Any
+) -> None:
     """Train a network; goes on where the same run stopped."""
+    if options["teacher_share"] is not None and teacher is None:
+        raise click.UsageError("--teacher-share says how much of --teacher, which is not given")
     from .commands.train import train_model
 
-    result = train_model(say=output.say, **options)
+    precision = None if bf16 is None else "bf16" if bf16 else "32"
+    result = train_model(
+        say=output.say, teacher=teacher, precision=precision, compile=compiled, **options
+    )
+    output.say(f"{'PSNR, dB':<28}{result['variant']:>16}{'bicubic':>10}")
     for name, value in result["psnr"].items():
-        output.say(f"{name:<24}{value:8.3f} dB")
-    output.say(f"wrote {result['weights']}")
+        output.say(f"{name:<28}{value:16.3f}{result['bicubic'][name]:10.3f}")
+    output.say(f"wrote {result['weights']}, {result['log']} and {result['page']}")
     output.result(result)
 
 

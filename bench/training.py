@@ -27,7 +27,10 @@ from ..commands.training_data import DEGRADATIONS, VIDEOS, world_of
 from ..models import candidates
 from ..train.data import PatchSampler, find_pictures
 from ..train.depthwise import speed_up
-from ..train.loop import Recipe, average_weights, channels_last, take_step
+from ..train.devices import this_device
+from ..train.loop import average_weights, channels_last, take_step
+from ..train.objectives import AgainstTruth
+from ..train.recipe import Recipe
 from .recording import write
 
 Step = Callable[[int], object]
@@ -54,12 +57,13 @@ class Clocked(PatchSampler):
 def ours(network: nn.Module, sampler: PatchSampler, recipe: Recipe) -> Step:
     """A step as ``srdeploy train`` takes it."""
     speed_up(network)
-    average = copy.deepcopy(network).requires_grad_(False)
     channels_last(network)
+    average = copy.deepcopy(network).requires_grad_(False)
     optimiser = torch.optim.Adam(network.parameters(), lr=recipe.rate, betas=(0.9, 0.99))
+    run, objective = this_device().prepare(network, optimiser), AgainstTruth()
 
     def step(index: int) -> None:
-        take_step(network, optimiser, sampler, recipe, index)
+        take_step(run, sampler, recipe, index, objective)
         average_weights(average, network, recipe.ema)
 
     return step

@@ -31,8 +31,9 @@ from .calibration import bundled, refuse_shared
 from .one_engine import Source
 
 if TYPE_CHECKING:
-    from ..train.loop import Pair, Recipe
     from ..train.quantised import FakeQuant
+    from ..train.recipe import Recipe
+    from ..train.validation import Pair
 
 Bounds = Mapping[str, tuple[float, float]]
 

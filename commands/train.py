@@ -3,27 +3,46 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import torch
-from safetensors.torch import save
-from torch import Tensor
 
 from .. import data
 from ..errors import TrainingError
 from ..files import write_bytes
-from ..models import Architecture, Variant, candidates
-from ..models.weights.checkpoint import load_network
+from ..models import candidates
 from ..train.depthwise import speed_up
-from ..train.loop import Pair, Recipe, train
+from ..train.devices import Devices, on_devices
+from ..train.log import Log
+from ..train.loop import train
+from ..train.objectives import objective_of
+from ..train.recipe import DEFAULT, Recipe, read_recipe
+from ..train.summary import Summary, summary_page
+from ..train.validation import Pair, score
+from ..train.weights import load_teacher, start_from, store, untrained
 from ..validate.datasets import find_datasets
-from ..validate.resize import modcrop, shrink
+from ..validate.resize import modcrop, resize, shrink
 from . import Say
 from .training_data import degrade, open_sampler, world_of
 
-QUICK = Recipe(steps=60, batch=4, patch=24, warmup=10, decay=20, validate_every=30)
+TEACHER_SHARE = 0.5
+"""Of the loss, where there is a teacher and neither the recipe nor an option says."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every process of a training does; see :func:`train_model`."""
+
+    model: str
+    scale: int
+    folders: tuple[Path, ...]
+    validation: Path | None
+    folder: Path | None
+    weights: Path | None
+    teacher: Path | None
+    degradation: str
+    recipe: Recipe
 
 
 def train_model(
@@ -36,6 +55,9 @@ def train_model(
     threads: int | None,
     weights: Path | None,
     say: Say,
+    recipe: str = DEFAULT,
+    teacher: Path | None = None,
+    devices: int = 1,
     degradation: str = "bicubic",
     **recipe_options: Any,
 ) -> dict[str, Any]:
@@ -49,71 +71,113 @@ def train_model(
         folder: Of the run; None for ``runs/VARIANT``.
         quick: A run of minutes.
         threads: CPU threads; None for all.
-        weights: Checkpoint to start from; None to start from scratch.
+        weights: Checkpoint to start from, in part where it is of another network; None to start
+            from scratch.
         say: Takes progress.
+        recipe: Name or file of a recipe.
+        teacher: Checkpoint of a network of the same scale to learn from besides.
+        devices: GPUs, or processes on a CPU; ``say`` must be picklable for several.
         degradation: How LR is made of HR, in training and validation: one of
             :data:`~srdeploy.commands.training_data.DEGRADATIONS`.
-        recipe_options: Fields of :class:`~srdeploy.train.loop.Recipe`; None leaves a default.
+        recipe_options: Fields of :class:`~srdeploy.train.recipe.Recipe`; None leaves the recipe's.
 
     Returns:
-        ``variant``, ``weights`` (path of the EMA weights), ``checkpoint`` and ``psnr``.
+        ``variant``, ``weights`` (path of the averaged weights), ``checkpoint``, ``log``,
+        ``page``, and ``psnr`` and ``bicubic`` by picture.
+
+    Raises:
+        TrainingError: The recipe, a checkpoint or the teacher does not fit, or the run failed.
+        DatasetError: There is no picture to train on.
+        OutputError: A file cannot be written.
     """
-    if threads:
-        torch.set_num_threads(threads)
-    family, variant = candidates(model, scale)[0]
-    given = {name: value for name, value in recipe_options.items() if value is not None}
-    recipe = dataclasses.replace(QUICK if quick else Recipe(), **given)
-    run = folder or Path("runs") / variant.name
-    world = world_of(degradation)
-    sampler = open_sampler(folders, scale, recipe.patch, world, say)
-    say(f"{variant.name}: {len(sampler.pairs)} pictures, {len(sampler.skipped)} left out")
-    for line in sampler.skipped[:5]:
-        say(f"left out: {line}")
-    torch.manual_seed(0)
-    network = family.build(variant.config)
-    if weights is not None:
-        network.load_state_dict(_start(weights, variant))
-    speed_up(network)
+    chosen = read_recipe(recipe, quick, recipe_options)
+    if teacher is None and chosen.teacher_share:
+        raise TrainingError(
+            f"the teacher's share of the loss is {chosen.teacher_share:g}, and there is no teacher",
+            "name its checkpoint: --teacher FILE",
+        )
+    if teacher is not None and recipe_options.get("teacher_share") is None:
+        share = chosen.teacher_share or TEACHER_SHARE
+        chosen = dataclasses.replace(chosen, teacher_share=share)
+    job = Job(
+        model, scale, tuple(folders), validation, folder, weights, teacher, degradation, chosen
+    )
+    return on_devices(
+        _train_here, job, say, count=devices, precision=chosen.precision, threads=threads
+    )
+
+
+def _train_here(devices: Devices, job: Job, say: Say) -> dict[str, Any]:
+    """What one process does; the first one writes and returns."""
+    recipe, first = job.recipe, devices.first
+    family, variant = candidates(job.model, job.scale)[0]
+    run = job.folder or Path("runs") / variant.name
     checkpoint = run / "checkpoint.pth"
-    pairs = validation_pairs(validation, scale)
+    world = world_of(job.degradation)
+    told = say if first else _silent
+    sampler = open_sampler(job.folders, job.scale, recipe.patch, world, told, recipe.seed)
+    lines = [f"{variant.name}: {len(sampler.pairs)} pictures, {len(sampler.skipped)} left out"]
+    lines += [f"left out: {line}" for line in sampler.skipped[:5]]
+    network = untrained(family, variant, recipe.seed)
+    teacher = None
+    if job.teacher is not None:
+        teacher, name = load_teacher(job.teacher, job.scale)
+        speed_up(teacher.to(devices.device))
+        lines.append(f"learns from {name}, {recipe.teacher_share:.0%} of the loss")
+    if job.weights is not None and not checkpoint.exists():
+        lines.append(f"starts from {job.weights}: {start_from(job.weights, network, family)}")
+    speed_up(network.to(devices.device))
+    pairs = validation_pairs(job.validation, job.scale)
     if world is not None:
-        pairs = degrade(pairs, scale, world)
-    scores = train(network, sampler, recipe, checkpoint, pairs, say)
-    written = run / f"{variant.name}.safetensors"
-    trained = torch.load(checkpoint, map_location="cpu", weights_only=True)["params_ema"]
-    write_bytes(written, save(_stored(trained, family, half=variant.tiny)))
+        pairs = degrade(pairs, job.scale, world)
+    for line in lines:
+        told(line)
+    log = Log(run / "log.csv")
+    scores = train(
+        network,
+        sampler,
+        recipe,
+        checkpoint,
+        pairs,
+        say,
+        objective=objective_of(recipe, network, teacher),
+        devices=devices,
+        log=log,
+    )
+    if not first:
+        return {}
+    written, page = run / f"{variant.name}.safetensors", run / "training.html"
+    store(written, network, family, half=variant.tiny)
+    bicubic = score(
+        lambda low: resize(low, low.shape[0] * job.scale, low.shape[1] * job.scale),
+        pairs,
+        job.scale,
+    )
+    summary = Summary(variant.name, recipe, log.rows(), scores, bicubic)
+    write_bytes(page, summary_page(summary).encode())
     return {
         "variant": variant.name,
         "weights": str(written),
         "checkpoint": str(checkpoint),
+        "log": str(log.path),
+        "page": str(page),
         "psnr": scores,
+        "bicubic": bicubic,
     }
 
 
-def _start(weights: Path, variant: Variant) -> dict[str, Tensor]:
-    """The tensors of a checkpoint of this very variant."""
-    started, spec = load_network(weights, weights.name)
-    if spec.variant != variant.name:
-        raise TrainingError(
-            f"{weights} holds {spec.variant}, the training is of {variant.name}",
-            "choose --model and --scale as the checkpoint has them",
-        )
-    return started.state_dict()
-
-
-def _stored(state: Mapping[str, Tensor], family: Architecture, half: bool) -> dict[str, Tensor]:
-    """The tensors that a file needs: without those that follow from the shapes of others."""
-    kept = {name: tensor for name, tensor in state.items() if not family.is_derived(name)}
-    return {
-        name: (tensor.half() if half and tensor.is_floating_point() else tensor).contiguous()
-        for name, tensor in kept.items()
-    }
+def _silent(_: str) -> None:
+    """What processes other than the first say."""
 
 
 def validation_pairs(folder: Path | None, scale: int) -> list[Pair]:
     """Name, LR and HR of every validation picture; of the bundled proof set without a folder."""
     if folder is not None:
-        return [(p.name, *p.read()) for d in find_datasets(folder, scale) for p in d.pairs]
+        sets = find_datasets(folder, scale)
+        several = len(sets) > 1
+        return [
+            (f"{d.name}/{p.name}" if several else p.name, *p.read()) for d in sets for p in d.pairs
+        ]
     pairs: list[Pair] = []
     for picture in data.pictures("proof"):
         hr = modcrop(picture.read(), scale)

@@ -12,8 +12,8 @@ from ..runtime.video.formats import MUXERS
 from ..runtime.video.round_trip import through_h264
 from ..train.data import PatchSampler, find_pictures
 from ..train.degradation import MARGIN, RealWorld, window
-from ..train.loop import Pair
 from ..train.picture_cache import Videos
+from ..train.validation import Pair
 from ..validate.datasets import Picture
 from ..validate.resize import modcrop
 from . import Say
@@ -62,7 +62,12 @@ def world_of(degradation: str) -> RealWorld | None:
 
 
 def open_sampler(
-    paths: Sequence[Path], scale: int, patch: int, world: RealWorld | None, say: Say
+    paths: Sequence[Path],
+    scale: int,
+    patch: int,
+    world: RealWorld | None,
+    say: Say,
+    seed: int = 0,
 ) -> PatchSampler:
     """A sampler of pictures, videos and folders of them.
 
@@ -72,6 +77,7 @@ def open_sampler(
         patch: Edge of an LR patch in pixels.
         world: Makes LR; None for LR as the literature has it.
         say: Takes progress.
+        seed: Of the sampling.
 
     Raises:
         DatasetError: There is nothing to train on.
@@ -83,7 +89,7 @@ def open_sampler(
             say(f"decoded {done} of {total} files, which is done once")
 
     files = find_pictures(paths, VIDEOS)
-    return PatchSampler(files, scale, patch, 0, progress, VIDEOS, world)
+    return PatchSampler(files, scale, patch, seed, progress, VIDEOS, world)
 
 
 def degrade(pairs: Sequence[Pair], scale: int, world: RealWorld) -> list[Pair]:

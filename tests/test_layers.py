@@ -26,6 +26,7 @@ TOP = set(MAY_IMPORT) | {"commands", "cli", "bench"}
 HOMES = {
     "av": {"runtime/video", "data/demo_clip.py"},
     "filelock": {"runtime/store_lock.py", "train/picture_cache.py"},
+    "lightning_fabric": {"train/devices.py"},
     "onnxruntime": {"runtime/onnx_session.py", "runtime/targets/onnxruntime.py"},
     "openvino": {"runtime/targets/openvino.py"},
     "pycuda": {"runtime/cuda.py", "runtime/cuda_launcher.py"},
@@ -57,7 +58,6 @@ HOMES = {
         "export/trace.py",
         "export/verify.py",
         "validate/torch_session.py",
-        "commands/train.py",
         "commands/export.py",
     },
 }

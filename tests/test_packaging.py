@@ -107,9 +107,9 @@ def test_constraints_pin_every_dependency(repository: Path) -> None:
         for line in (repository / "constraints.txt").read_text().split("\n")
         if "==" in line
     }
-    extras = ("torch", "openvino", "tensorrt-rtx", "dev")
+    extras = ("torch", "train", "openvino", "tensorrt-rtx", "dev")
     wanted = [*project["dependencies"]]
     for extra in extras:
         wanted += project["optional-dependencies"][extra]
     names = {w.replace("=", " ").replace(">", " ").replace(";", " ").split()[0] for w in wanted}
-    assert {n.lower() for n in names} - {"onnxruntime"} <= pinned
+    assert {n.lower() for n in names} - {"onnxruntime", "srdeploy[torch]"} <= pinned

@@ -85,10 +85,12 @@ class PatchSampler:
         self.scale, self.patch, self.seed, self.world = scale, patch, seed, world
         opened = open_pictures(files, scale, progress, videos)
         self.pairs: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]] = []
+        self.names: list[str] = []
         self.skipped = list(opened.skipped)
         for (lr, hr), name in zip(opened.pairs, opened.names, strict=True):
             if min(lr.shape[:2]) >= patch:
                 self.pairs.append((lr, hr))
+                self.names.append(name)
             else:
                 self.skipped.append(f"{name}: {hr.shape[1]}×{hr.shape[0]} is too small")
         if not self.pairs:
@@ -103,7 +105,7 @@ class PatchSampler:
         """LR (size×3×p×p) and HR (size×3×sp×sp) for a step, float32 in [0, 1]."""
         rng = np.random.default_rng((self.seed, step))
         lows, highs = [], []
-        for place, index in enumerate(rng.choice(len(self.pairs), size=size, p=self.shares)):
+        for place, index in enumerate(self._drawn(rng, size)):
             lr, hr = self.pairs[index]
             p, s = self.patch, self.scale
             y = int(rng.integers(lr.shape[0] - p + 1))
@@ -118,6 +120,14 @@ class PatchSampler:
                 lows.append(self.world.shrink(_turn(around, turns, mirror), s, own))
             highs.append(_turn(hr[y * s : (y + p) * s, x * s : (x + p) * s], turns, mirror))
         return _tensor(lows), _tensor(highs)
+
+    def names_of(self, step: int, size: int) -> list[str]:
+        """The picture of each patch of :meth:`batch`."""
+        rng = np.random.default_rng((self.seed, step))
+        return [self.names[index] for index in self._drawn(rng, size)]
+
+    def _drawn(self, rng: np.random.Generator, size: int) -> NDArray[np.intp]:
+        return rng.choice(len(self.pairs), size=size, p=self.shares)
 
 
 def _turn(patch: NDArray[np.uint8], turns: int, mirror: bool) -> NDArray[np.uint8]:

@@ -22,8 +22,12 @@ from ..models.weights.checkpoint import network_from_arrays
 from ..spec import ModelSpec
 from .data import PatchSampler
 from .depthwise import speed_up
-from .loop import Pair, RateShare, Recipe, evaluate, train
+from .devices import this_device
+from .loop import RateShare, train
+from .objectives import AgainstTruth, Distillation
 from .quantised import ActivationGrid, grid_parameters, plain_state, scale_inputs
+from .recipe import Recipe
+from .validation import Pair, evaluate
 
 RECOVERY = Recipe(
     steps=200,
@@ -152,28 +156,26 @@ def fine_tune(
     Raises:
         TrainingError: The loss is no longer finite; the last checkpoint is kept.
     """
-    teacher.eval().requires_grad_(False)
     student.requires_grad_(True)
-
-    def objective(upscaled: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        loss = truth * _squared_error(upscaled, high) if truth else torch.zeros(())
-        if truth < 1:
-            with torch.no_grad():
-                wanted = teacher(low)
-            loss = loss + (1 - truth) * _squared_error(upscaled, wanted)
-        return loss
-
+    truth_part = AgainstTruth(_squared_error)
+    objective = Distillation(teacher, 1 - truth, truth_part, _squared_error)
     start = [evaluate(network, validation, sampler.scale)["mean"] for network in (teacher, student)]
     report("PSNR in float {:.3f} dB, in int8 at the start {:.3f} dB".format(*start))
     learned = RateShare(grid_parameters(student), _GRID_SHARE)
     psnr = train(
-        student, sampler, recipe, checkpoint, validation, report, objective=objective, apart=learned
+        student,
+        sampler,
+        recipe,
+        checkpoint,
+        validation,
+        report,
+        objective=objective,
+        apart=learned,
+        devices=this_device(recipe.precision, "cpu"),  # the fast depthwise passes are a CPU's
     )
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["params_ema"]
-    student.load_state_dict(state)
     tensors = {
         name: np.ascontiguousarray(tensor.numpy())
-        for name, tensor in plain_state(state).items()
+        for name, tensor in plain_state(student.state_dict()).items()
         if tensor.dtype == torch.float32
     }
     return Tuned(tensors, {name: grid.bounds() for name, grid in grids.items()}, psnr)

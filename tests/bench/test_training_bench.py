@@ -12,7 +12,7 @@ from PIL import Image
 from srdeploy.bench.training import Clocked, measure, ours, plain
 from srdeploy.models import candidates
 from srdeploy.train.data import find_pictures
-from srdeploy.train.loop import Recipe
+from srdeploy.train.recipe import Recipe
 
 RECIPE = Recipe(batch=2, patch=16, warmup=0)
 

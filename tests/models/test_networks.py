@@ -24,7 +24,7 @@ from srdeploy.models.vapsr import VapSRConfig
 from srdeploy.models.weights import checkpoint, resolve
 from srdeploy.models.weights.checkpoint import load_network
 from srdeploy.spec import revive
-from srdeploy.train.loop import evaluate
+from srdeploy.train.validation import evaluate
 from srdeploy.validate.metrics import cut_border, luma, psnr
 from srdeploy.validate.resize import resize
 from torch.utils.flop_counter import FlopCounterMode

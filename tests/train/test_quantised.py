@@ -27,7 +27,6 @@ from srdeploy.models.weights.checkpoint import load_network
 from srdeploy.runtime.model_file import spec_of
 from srdeploy.runtime.targets.onnxruntime import graph_runner
 from srdeploy.train import distil, loop
-from srdeploy.train.loop import Recipe
 from srdeploy.train.quantised import (
     ActivationGrid,
     FakeQuant,
@@ -36,6 +35,7 @@ from srdeploy.train.quantised import (
     quantise_network,
     scale_inputs,
 )
+from srdeploy.train.recipe import Recipe
 from srdeploy.validate.reference import open_reference
 from torch import nn
 
@@ -226,7 +226,7 @@ def test_a_resumed_recovery_equals_an_uninterrupted_one(
     original = loop.take_step
 
     def dying(*args):
-        if args[4] == 5:
+        if args[3] == 5:
             raise Killed
         return original(*args)
 

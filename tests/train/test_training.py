@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,9 @@ from srdeploy.models.weights.checkpoint import load_network
 from srdeploy.train import loop
 from srdeploy.train.data import PatchSampler, find_pictures
 from srdeploy.train.depthwise import FastDepthwise, speed_up
-from srdeploy.train.loop import Recipe, train
+from srdeploy.train.loop import train
+from srdeploy.train.objectives import AgainstTruth
+from srdeploy.train.recipe import Recipe
 from srdeploy.validate.resize import shrink
 from torch import nn
 
@@ -189,10 +190,10 @@ def test_resumed_run_equals_an_uninterrupted_one(sampler, tmp_path: Path, monkey
 
     original = loop.take_step
 
-    def dying(net, optimiser, samples, recipe, step, objective):
+    def dying(run, samples, recipe, step, objective):
         if step == 6:
             raise Killed
-        return original(net, optimiser, samples, recipe, step, objective)
+        return original(run, samples, recipe, step, objective)
 
     monkeypatch.setattr(loop, "take_step", dying)
     with pytest.raises(Killed):
@@ -207,24 +208,76 @@ def test_resumed_run_equals_an_uninterrupted_one(sampler, tmp_path: Path, monkey
     assert lines[-1].startswith("step 8:")
 
 
-def test_rate_rises_stays_and_falls() -> None:
-    recipe = Recipe(steps=100, rate=1.0, warmup=10, decay=20)
-    rates = [recipe.rate_at(step) for step in range(100)]
-    assert rates[0] == pytest.approx(0.1)
-    assert rates[10:80] == [1.0] * 70
-    assert all(a > b for a, b in pairwise(rates[81:]))
-    assert rates[-1] == pytest.approx(0.05)
+def with_a_bad_step(at: int, objective=AgainstTruth) -> object:
+    """An objective that overflows in one step."""
+
+    class Overflowing(objective):
+        def begin_step(self, step: int) -> None:
+            super().begin_step(step)
+            self.step = step
+
+        def __call__(self, upscaled, low, high):
+            loss = super().__call__(upscaled, low, high)
+            return loss * float("inf") if self.step == at else loss
+
+    return Overflowing()
 
 
-def test_not_a_number_stops_and_keeps_the_last_checkpoint(sampler, tmp_path, monkeypatch) -> None:
+def test_not_a_number_stops_and_keeps_the_last_checkpoint(sampler, tmp_path) -> None:
     path = tmp_path / "c.pth"
-    train(network(), sampler, Recipe(**{**vars(RECIPE), "steps": 4}), path, [], lambda _: None)
-    before = path.read_bytes()
-    monkeypatch.setattr(loop, "take_step", lambda *_: float("nan"))
-    with pytest.raises(TrainingError, match="not finite between steps 4 and 8") as caught:
-        train(network(), sampler, RECIPE, path, [], lambda _: None)
-    assert "learning rate" in caught.value.hint
-    assert path.read_bytes() == before
+    with pytest.raises(TrainingError, match="step 7 gave no finite loss") as caught:
+        train(network(), sampler, RECIPE, path, [], lambda _: None, with_a_bad_step(6))
+    assert "rate" in caught.value.hint
+    assert "the loss was inf of a finite output" in caught.value.message
+    assert all(name in caught.value.message for name in map(shown, sampler.names_of(6, 2)))
+    kept = torch.load(path, weights_only=True)
+    assert kept["step"] == 4
+    assert all(tensor.isfinite().all() for tensor in kept["params"].values())
+    resumed = train(network(), sampler, RECIPE, path, validation(sampler), lambda _: None)
+    whole = tmp_path / "whole.pth"
+    assert resumed == train(network(), sampler, RECIPE, whole, validation(sampler), lambda _: None)
+
+
+def shown(name: str) -> str:
+    return Path(name).name
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        ("weight", "the weight body.0.proj_1.weight held 1 NaN already before the step"),
+        ("output", "body.0.proj_2 (Conv2d) gave 1 NaN"),
+        ("gradient", "the gradient of what body.0.atten_branch (LargeKernelAttention) gave held"),
+    ],
+)
+def test_the_first_thing_that_is_not_finite_is_named(sampler, tmp_path, spoil, said) -> None:
+    net = network()
+
+    class Spoiled(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad * float("nan")
+
+    def output(module, inputs, made):
+        made = made.clone()
+        made[0, 0, 0, 0] = float("nan")
+        return made
+
+    if spoil == "weight":
+        with torch.no_grad():
+            net.body[0].proj_1.weight[0, 0] = float("nan")
+    elif spoil == "output":
+        net.body[0].proj_2.register_forward_hook(output)
+    else:
+        net.body[0].proj_2.register_forward_hook(lambda module, inputs, made: Spoiled.apply(made))
+    with pytest.raises(TrainingError) as caught:
+        train(net, sampler, RECIPE, tmp_path / "c.pth", [], lambda _: None)
+    assert said in caught.value.message
+    assert not (tmp_path / "c.pth").exists()
 
 
 def test_checkpoints_of_others_are_not_overwritten(sampler, tmp_path: Path) -> None:
@@ -246,7 +299,7 @@ def test_training_learns(sampler, tmp_path: Path) -> None:
 
 
 def test_a_run_starts_from_a_checkpoint(tmp_path: Path) -> None:
-    """Its EMA after one cautious step is the checkpoint; another network's is refused."""
+    """Its EMA after one cautious step is the checkpoint; one with nothing in common is refused."""
     weights = data.bundled_weights("vapsr-tiny-x4")
     options = {
         "scale": 4,
@@ -264,7 +317,7 @@ def test_a_run_starts_from_a_checkpoint(tmp_path: Path) -> None:
     after, _ = load_network(Path(done["weights"]), "")
     for name, tensor in before.state_dict().items():
         assert torch.allclose(tensor, after.state_dict()[name], atol=1e-3)
-    with pytest.raises(TrainingError, match="holds vapsr-tiny-x4"):
+    with pytest.raises(TrainingError, match="fits 1 of the 140 tensors"):
         train_model("vapsr-s", folder=tmp_path / "other", **options)
     assert not (tmp_path / "other").exists()
 
