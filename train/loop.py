@@ -24,11 +24,13 @@ from .diagnosis import first_fault, listed
 from .log import Log, Row
 from .objectives import AgainstTruth, Objective
 from .recipe import Recipe
+from .soap import Soap
 from .validation import Pair, evaluate
 
 OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
+    "soap": Soap,
 }
 ROWS = 10
 """Of the log between two validations."""

@@ -24,7 +24,7 @@ FOLDER = Path(__file__).with_name("recipes")
 DEFAULT = "default"
 
 LOSSES = ("l1", "mse", "contrastive")
-OPTIMISERS = ("adam", "adamw")
+OPTIMISERS = ("adam", "adamw", "soap")
 SCHEDULES = ("linear", "cosine", "steps")
 PRECISIONS = ("32", "bf16")
 
@@ -66,8 +66,8 @@ class Recipe:
         batch: Patches a step, over all devices.
         patch: Edge of an LR patch, pixels.
         loss: ``l1``, ``mse`` or ``contrastive``, which is L1 and what its own settings say.
-        optimiser: ``adam`` or ``adamw``.
-        betas: Its decays of the gradients' first and second moment.
+        optimiser: ``adam``, ``adamw`` or ``soap``.
+        betas: Its decays of the averages of the gradient, and of its square and products.
         rate: Learning rate after the warm-up.
         warmup: Steps of warm-up.
         schedule: ``linear``, ``cosine`` or ``steps``.

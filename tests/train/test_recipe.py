@@ -76,7 +76,7 @@ def test_the_recipes_of_the_five_papers_are_here() -> None:
         "hat-pretrain",
         "vapsr",
     ]
-    assert read_recipe("default") == Recipe()
+    assert read_recipe("default").optimiser == "soap"
     vapsr = read_recipe("vapsr")
     assert (vapsr.steps, vapsr.loss, vapsr.rate, vapsr.ema) == (1_000_000, "l1", 1e-3, 0.999)
     assert read_recipe("hat-pretrain").rate > read_recipe("hat-finetune").rate == 1e-5

@@ -332,7 +332,7 @@ def test_a_teacher_is_asked_for_the_step_too() -> None:
     assert begun == [7]
 
 
-@pytest.mark.parametrize("optimiser", ["adam", "adamw"])
+@pytest.mark.parametrize("optimiser", ["adam", "adamw", "soap"])
 @pytest.mark.parametrize("precision", ["32", "bf16"])
 def test_optimisers_and_precisions_learn(sampler, tmp_path, optimiser, precision) -> None:
     recipe = dataclasses.replace(
