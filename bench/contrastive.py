@@ -145,7 +145,7 @@ def without_attention(network: nn.Module, pairs: list[Pair]) -> float:
     return evaluate(silent, pairs, SCALE)["mean"]
 
 
-def test_pictures(folders: Sequence[Path]) -> dict[str, list[Pair]]:
+def judged_on(folders: Sequence[Path]) -> dict[str, list[Pair]]:
     """The drawn structures, the most repetitive of the test pictures, and all by data set."""
     drawn = [(name, draw(name)) for name in FORMULAS]
     datasets = {d.name: d for folder in folders for d in find_datasets(folder, SCALE)}
@@ -240,7 +240,7 @@ def main() -> None:
         ema=0.99,
     )
     settings = Contrastive(given.warmup, given.redraw, given.weight)
-    tests = test_pictures(given.test)
+    tests = judged_on(given.test)
     for name in ("drawn", "repetitive"):
         print(f"{name}: {', '.join(pair[0] for pair in tests.get(name, []))}")
     seeds = range(given.first_seed, given.first_seed + given.seeds)

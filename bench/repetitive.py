@@ -32,7 +32,8 @@ def draw(name: str, height: int = 400, width: int = 400) -> Picture:
     light = 0.9 + 0.1 * np.cos(x / 310 + y / 170)  # no wall is lit evenly
     fine = FORMULAS[name](x, y) * light[..., None]
     pixels = fine.reshape(height, SAMPLES, width, SAMPLES, 3).mean((1, 3))
-    return (pixels.clip(0, 1) * 255).round().astype(np.uint8)
+    picture: Picture = (pixels.clip(0, 1) * 255).round().astype(np.uint8)
+    return picture
 
 
 def repetition(picture: Picture) -> float:
@@ -56,7 +57,7 @@ def repetition(picture: Picture) -> float:
     return float(similar[away].max() / max(float(similar[far, far]), 1e-9))
 
 
-def _mix(share: Field, over: tuple[float, ...], under: Field | tuple[float, ...]) -> Field:
+def _mix(share: Field, over: Field | tuple[float, ...], under: Field | tuple[float, ...]) -> Field:
     """``over`` where the share is 1, ``under`` where it is 0; colours, or pictures."""
     mixed: Field = share[..., None] * np.array(over) + (1 - share[..., None]) * np.array(under)
     return mixed
@@ -109,7 +110,7 @@ def _windows(x: Field, y: Field) -> Field:
     lit = _chance(np.floor(u), np.floor(v))[..., None] > 0.8
     glass = np.where(lit, [0.85, 0.8, 0.55], [0.16, 0.22, 0.30])
     wall = _mix(frame, (0.92, 0.92, 0.9), (0.66, 0.60, 0.50))
-    return _mix(pane * (1 - bars), (0.0, 0.0, 0.0), wall) + (pane * (1 - bars))[..., None] * glass
+    return _mix(pane * (1 - bars), glass, wall)
 
 
 def _grid(x: Field, y: Field) -> Field:

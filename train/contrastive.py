@@ -102,8 +102,8 @@ class ContrastiveLoss:
         if self._settings.weight and step >= self._settings.warmup:
             self._hooks = [a.register_forward_pre_hook(self._keep) for a in self._attentions]
 
-    def __call__(self, upscaled: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        """The scalar loss of N×3×sH×sW against the truth of the same shape.
+    def __call__(self, upscaled: Tensor, low: Tensor, high: Tensor) -> Tensor:  # noqa: ARG002
+        """The scalar loss of N×3×sH×sW against HR of the same shape; ``low`` is not looked at.
 
         Raises:
             TrainingError: No forward pass came since the step began.
