@@ -1,6 +1,6 @@
 """ENLCN-tiny trained with its contrastive loss and without it, on repetitive structures.
 
-    python -m srdeploy.bench.contrastive --data DIR --test DIR [--seeds 3] [--steps 800]
+    python -m srdeploy.bench.contrastive --data DIR --test DIR [--seeds 3] [--steps 700]
         [--warmup 100] [--redraw 100] [--batch 16] [--patch 24] [--rate 5e-4] [--threads 1]
         [--json FILE]
 
@@ -219,7 +219,7 @@ def main() -> None:
     parser.add_argument("--test", type=Path, action="append", default=[])
     parser.add_argument("--seeds", type=int, default=3, help="how many")
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--steps", type=int, default=700)
     parser.add_argument("--warmup", type=int, default=100, help="steps of L1 alone")
     parser.add_argument("--redraw", type=int, default=100, help="steps of a projection")
     parser.add_argument("--batch", type=int, default=16)
