@@ -56,13 +56,16 @@ class ENLCNConfig:
     res_scale: float = RES_SCALE
 
 
-def orthogonal_features(rows: int, columns: int) -> Tensor:
+def orthogonal_features(
+    rows: int, columns: int, generator: torch.Generator | None = None
+) -> Tensor:
     """Random projection m×c: blocks of orthogonal rows with the lengths of Gaussian ones."""
     blocks = [
-        torch.linalg.qr(torch.randn(columns, columns))[0].T
+        torch.linalg.qr(torch.randn(columns, columns, generator=generator))[0].T
         for _ in range((rows + columns - 1) // columns)
     ]
-    lengths = torch.linalg.vector_norm(torch.randn(rows, columns), dim=1)
+    gaussian = torch.randn(rows, columns, generator=generator)
+    lengths = torch.linalg.vector_norm(gaussian, dim=1)
     projection: Tensor = lengths[:, None] * torch.cat(blocks)[:rows]
     return projection
 
