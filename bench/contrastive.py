@@ -34,15 +34,16 @@ from ..models.enlcn import FLOOR, LinearAttention, NonLocalBlock
 from ..models.weights.resolve import load
 from ..plugins.enla.op import enla
 from ..train.contrastive import (
-    Contrastive,
     ContrastiveLoss,
     attentions,
-    copy_projections,
     draw_projection,
     gaps,
 )
 from ..train.data import PatchSampler, find_pictures
-from ..train.loop import Pair, Recipe, average_weights, channels_last, evaluate, take_step
+from ..train.devices import this_device
+from ..train.loop import average_weights, channels_last, take_step
+from ..train.recipe import Contrastive, Recipe
+from ..train.validation import Pair, evaluate
 from ..validate.datasets import find_datasets, read_picture
 from ..validate.resize import shrink
 from .machine import facts
@@ -71,11 +72,10 @@ def trained(
     channels_last(network)
     objective = ContrastiveLoss(network, settings, seed)
     optimiser = torch.optim.Adam(network.parameters(), lr=recipe.rate, betas=(0.9, 0.99))
+    run = this_device().prepare(network, optimiser)
     for step in range(recipe.steps):
-        objective.begin_step(step)
-        take_step(network, optimiser, sampler, recipe, step, objective)
+        take_step(run, sampler, recipe, step, objective)
         average_weights(average, network, min(recipe.ema, (step + 1) / (step + 10)))
-    copy_projections(network, average)
     return average
 
 
@@ -92,10 +92,11 @@ def similarities(network: nn.Module, pairs: Sequence[Pair], settings: Contrastiv
     def look(attention: nn.Module, inputs: tuple[Tensor, Tensor, Tensor]) -> None:
         assert isinstance(attention, LinearAttention)
         q, k, v = inputs
-        found = gaps(q, k, settings.best, settings.worst)
+        found = gaps(q, k, settings.related, settings.unrelated_from)
         products = q.flatten(2).transpose(1, 2) @ k.flatten(2)
         weights = products.softmax(2)
-        related = weights.topk(max(1, int(settings.best * weights.shape[2])), dim=2).values.sum(2)
+        few = max(1, int(settings.related * weights.shape[2]))
+        related = weights.topk(few, dim=2).values.sum(2)
         exact = v.flatten(2) @ weights.transpose(1, 2)
         near = enla(q, k, v, attention.projection_matrix, FLOOR).flatten(2)
         rows.append(
@@ -239,7 +240,7 @@ def main() -> None:
         decay=given.steps // 2,
         ema=0.99,
     )
-    settings = Contrastive(given.warmup, given.redraw, given.weight)
+    settings = Contrastive(warmup=given.warmup, redraw_every=given.redraw, weight=given.weight)
     tests = judged_on(given.test)
     for name in ("drawn", "repetitive"):
         print(f"{name}: {', '.join(pair[0] for pair in tests.get(name, []))}")

@@ -17,8 +17,6 @@ the 50th on, whatever N is. The text is what stands here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -27,27 +25,7 @@ from torch.utils.hooks import RemovableHandle
 
 from ..errors import TrainingError
 from ..models.enlcn import LinearAttention, orthogonal_features
-
-
-@dataclass(frozen=True)
-class Contrastive:
-    """Settings of the contrastive loss, the defaults being the paper's.
-
-    Attributes:
-        warmup: Steps of L1 alone; the paper's are 15 % of the run.
-        redraw_every: Steps that keep a projection; an epoch in the paper.
-        weight: λ; 0 for L1 with fresh projections.
-        best: n1, the share of the keys that are related to a query, and of those that are not.
-        worst: n2, the share of the keys that precede the unrelated ones.
-        margin: b; queries with a larger gap have no loss.
-    """
-
-    warmup: int
-    redraw_every: int
-    weight: float = 1e-3
-    best: float = 0.02
-    worst: float = 0.08
-    margin: float = 1.0
+from .recipe import Contrastive
 
 
 class ContrastiveLoss:
@@ -57,8 +35,8 @@ class ContrastiveLoss:
     copy of the network made elsewhere, such as its average, carries nothing of it.
 
     A projection is a pure function of the seed, the epoch and the attention: a resumed run has
-    that of an uninterrupted one. Whoever keeps an average of the weights gives it the same ones
-    with :func:`copy_projections` before it is judged or stored.
+    that of an uninterrupted one. It is a buffer, which the loop copies to the average of the
+    weights, so that the average is judged and stored with it.
 
     Args:
         network: An ENLCN, or what holds one; it is changed in place.
@@ -76,10 +54,10 @@ class ContrastiveLoss:
                 f"{type(network).__name__} has no non-local attention",
                 "the contrastive loss is for ENLCN: train this network with L1",
             )
-        if not 0 < settings.best <= settings.worst <= 1 - settings.best:
+        if not 0 < settings.related <= settings.unrelated_from <= 1 - settings.related:
             raise TrainingError(
-                f"related keys {settings.best}, unrelated ones from {settings.worst}:"
-                " expected 0 < best <= worst <= 1 - best",
+                f"related keys {settings.related}, unrelated ones from {settings.unrelated_from}:"
+                " expected 0 < related <= unrelated_from <= 1 - related",
                 "both are shares of all keys; the paper's are 0.02 and 0.08",
             )
         if settings.redraw_every < 1:
@@ -117,7 +95,8 @@ class ContrastiveLoss:
                 )
             s = self._settings
             contrasts = [
-                F.relu(s.margin - gaps(q, k, s.best, s.worst)).mean() for q, k in self._compared
+                F.relu(s.margin - gaps(q, k, s.related, s.unrelated_from)).mean()
+                for q, k in self._compared
             ]
             loss = loss + s.weight * torch.stack(contrasts).mean()
         self._stop_listening()
@@ -137,7 +116,7 @@ def attentions(network: nn.Module) -> list[LinearAttention]:
     return [m for m in network.modules() if isinstance(m, LinearAttention)]
 
 
-def gaps(queries: Tensor, keys: Tensor, best: float, worst: float) -> Tensor:
+def gaps(queries: Tensor, keys: Tensor, related: float, unrelated_from: float) -> Tensor:
     """How far each query's related keys are above its unrelated ones, in the exponent.
 
     One picture at a time, as its N×N products are 21 MiB for a patch of 48×48. Only the ranks
@@ -146,8 +125,8 @@ def gaps(queries: Tensor, keys: Tensor, best: float, worst: float) -> Tensor:
     Args:
         queries: Scaled embeddings, B×c×H×W; N = H·W.
         keys: Likewise.
-        best: n1.
-        worst: n2.
+        related: n1.
+        unrelated_from: n2.
 
     Returns:
         log of the quotient in the module's equation, B×N float32; (n1·N, n2·N) are rounded down
@@ -159,8 +138,8 @@ def gaps(queries: Tensor, keys: Tensor, best: float, worst: float) -> Tensor:
     pixels = queries.shape[-2] * queries.shape[-1]
     if pixels < 2:
         raise TrainingError("a patch of one pixel has nothing to compare", "use larger patches")
-    few = max(1, int(best * pixels))
-    start = max(few, int(worst * pixels))
+    few = max(1, int(related * pixels))
+    start = max(few, int(unrelated_from * pixels))
     found = []
     with torch.autocast(queries.device.type, enabled=False):
         for q, k in zip(queries.flatten(2).float(), keys.flatten(2).float(), strict=True):
@@ -175,9 +154,3 @@ def draw_projection(attention: LinearAttention, seed: int, epoch: int, layer: in
     state = np.random.SeedSequence((seed, epoch, layer)).generate_state(1, np.uint64)
     generator = torch.Generator().manual_seed(int(state[0]))
     attention.projection_matrix.copy_(orthogonal_features(rows, columns, generator))
-
-
-def copy_projections(source: nn.Module, target: nn.Module) -> None:
-    """Give ``target``, such as an average of the weights, the projections of ``source``."""
-    for new, kept in zip(attentions(source), attentions(target), strict=True):
-        kept.projection_matrix.copy_(new.projection_matrix)

@@ -78,7 +78,7 @@ class Distillation:
 
 
 def _contrastive(network: nn.Module, recipe: Recipe) -> Objective:
-    from .contrastive import ContrastiveLoss  # type: ignore[import-not-found, unused-ignore]
+    from .contrastive import ContrastiveLoss
 
     assert recipe.contrastive is not None  # as the recipe checks
     loss: Objective = ContrastiveLoss(network, recipe.contrastive, recipe.seed)

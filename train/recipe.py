@@ -38,8 +38,8 @@ class Contrastive:
     Attributes:
         weight: λ, the share of the loss beside L1; 0 for L1 with fresh projections.
         warmup: Steps of L1 alone.
-        best: n1, the share of the keys that are related to a query, and of those that are not.
-        worst: n2, the share of the keys that precede the unrelated ones.
+        related: n1, the share of the keys that are related to a query, and of those that are not.
+        unrelated_from: n2, the share of the keys that precede the unrelated ones.
         margin: b; queries with a larger gap have no loss.
         redraw_every: Steps that keep a random projection; an epoch in the paper.
     """
@@ -47,8 +47,8 @@ class Contrastive:
     warmup: int
     redraw_every: int
     weight: float = 1e-3
-    best: float = 0.02
-    worst: float = 0.08
+    related: float = 0.02
+    unrelated_from: float = 0.08
     margin: float = 1.0
 
 

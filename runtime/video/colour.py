@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import av
 import av.filter
@@ -113,7 +114,8 @@ class YuvEncoder:
         self._reformatter = VideoReformatter()
         self._colour = colour
         self._pixel_format = pixel_format
-        self._graph, self._graph_of = None, (0, 0)
+        self._graph: Any = None
+        self._graph_of = (0, 0)
 
     def _sited(self, frame: av.VideoFrame) -> av.VideoFrame:
         """The frame with its siting declared, which swscale follows; undeclared is the centre."""
@@ -126,7 +128,8 @@ class YuvEncoder:
             graph.link_nodes(source, declare, graph.add("buffersink")).configure()
             self._graph, self._graph_of = graph, (frame.width, frame.height)
         self._graph.push(frame)
-        return self._graph.pull()
+        sited: av.VideoFrame = self._graph.pull()
+        return sited
 
     def __call__(self, pixels: NDArray[np.uint8]) -> av.VideoFrame:
         """A tagged YUV frame from H×W×3 uint8 RGB."""

@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 from srdeploy.bench.contrastive import compare, gains, judged_on, unseen
 from srdeploy.bench.repetitive import FORMULAS, draw, repetition
-from srdeploy.train.contrastive import Contrastive
-from srdeploy.train.loop import Recipe
+from srdeploy.train.recipe import Contrastive, Recipe
 from srdeploy.validate.resize import shrink
 
 
@@ -53,7 +52,8 @@ def test_both_losses_are_compared(tmp_path: Path) -> None:
     tests = {"drawn": drawn}
     assert [p.name for p in unseen([tmp_path], tests)] == ["noise.png"]
     recipe = Recipe(steps=3, batch=1, patch=12, warmup=0, decay=1, ema=0.5)
-    runs = compare([tmp_path], tests, recipe, Contrastive(1, 2, weight=1.0), [0, 1])
+    settings = Contrastive(warmup=1, redraw_every=2, weight=1.0)
+    runs = compare([tmp_path], tests, recipe, settings, [0, 1])
     assert set(runs["seeds"]) == {"0", "1"}
     for found in runs["seeds"].values():
         assert found["L1"]["gap"] != found["L1 + Lcl"]["gap"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -63,14 +62,7 @@ def test_a_run_ends_with_weights_a_log_a_page_and_a_table(tmp_path: Path) -> Non
         (["--steps", "0"], 2, "--steps"),
         (["--devices", "0"], 2, "--devices"),
         (["--patience", "-1"], 2, "--patience"),
-        pytest.param(
-            ["--recipe", "enlcn"],
-            1,
-            "non-local attention",
-            marks=pytest.mark.skipif(
-                find_spec("srdeploy.train.contrastive") is None, reason="no contrastive loss yet"
-            ),
-        ),
+        (["--recipe", "enlcn"], 1, "non-local attention"),
     ],
 )
 def test_bad_input(tmp_path: Path, words: list[str], code: int, said: str) -> None:

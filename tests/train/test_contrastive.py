@@ -17,14 +17,10 @@ from srdeploy.models import architecture
 from srdeploy.models.enlcn import ENLCN, ENLCNConfig, NonLocalBlock
 from srdeploy.models.vapsr import VapSR, VapSRConfig
 from srdeploy.models.weights.checkpoint import load_network
-from srdeploy.train.contrastive import (
-    Contrastive,
-    ContrastiveLoss,
-    attentions,
-    copy_projections,
-    gaps,
-)
-from srdeploy.train.loop import Recipe, average_weights, channels_last, evaluate, save, take_step
+from srdeploy.train.contrastive import ContrastiveLoss, attentions, gaps
+from srdeploy.train.loop import train
+from srdeploy.train.recipe import Contrastive, Recipe
+from srdeploy.train.validation import evaluate
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -213,7 +209,8 @@ def test_autocast_compares_in_float32(network: ENLCN) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"best": 0.0}, {"worst": 0.01}, {"worst": 0.99}, {"redraw_every": 0}]
+    "wrong",
+    [{"related": 0.0}, {"unrelated_from": 0.01}, {"unrelated_from": 0.99}, {"redraw_every": 0}],
 )
 def test_settings_that_contradict_are_refused(network: ENLCN, wrong: dict[str, float]) -> None:
     with pytest.raises(TrainingError):
@@ -257,43 +254,32 @@ def test_projections_differ_by_epoch_seed_and_attention(network: ENLCN) -> None:
     assert (products - products.diag().diag()).abs().max() < 1e-4 * products.diag().max()
 
 
-def _run(network: ENLCN, average: ENLCN, optimiser: torch.optim.Adam, first: int, end: int) -> None:
-    objective = ContrastiveLoss(network, replace(SETTINGS, warmup=2), 3)
-    for step in range(first, end):
-        objective.begin_step(step)
-        take_step(network, optimiser, Noise(), RECIPE, step, objective)
-        average_weights(average, network, RECIPE.ema)
-        copy_projections(network, average)
-
-
-def _start() -> tuple[ENLCN, ENLCN, torch.optim.Adam]:
+def _run(checkpoint: Path, steps: int) -> ENLCN:
+    """The averaged network of a run, which goes on from the checkpoint."""
     network = _network()
-    channels_last(network)
-    average = copy.deepcopy(network).eval().requires_grad_(False)
-    return network, average, torch.optim.Adam(network.parameters(), lr=RECIPE.rate)
+    objective = ContrastiveLoss(network, replace(SETTINGS, warmup=2), 3)
+    recipe = replace(RECIPE, steps=steps)
+    train(network, Noise(), recipe, checkpoint, [], lambda _: None, objective)
+    return network
 
 
 @pytest.mark.parametrize("cut", [1, 4, 6])
 def test_a_resumed_run_is_exact(tmp_path: Path, cut: int) -> None:
-    whole = _start()
-    _run(*whole, 0, 9)
-    interrupted = _start()
-    _run(*interrupted, 0, cut)
-    save(tmp_path / "c.pth", *interrupted, cut, RECIPE)
-    state = torch.load(tmp_path / "c.pth", weights_only=True)
-    resumed = _start()
-    for part, name in zip(resumed, ("params", "params_ema", "optimiser"), strict=True):
-        part.load_state_dict(state[name])
-    _run(*resumed, cut, 9)
-    for a, b in zip(whole[:2], resumed[:2], strict=True):
-        for name, tensor in a.state_dict().items():
-            assert torch.equal(tensor, b.state_dict()[name]), name
+    _run(tmp_path / "whole.pth", 9)
+    _run(tmp_path / "cut.pth", cut)
+    _run(tmp_path / "cut.pth", 9)
+    whole, resumed = (
+        torch.load(tmp_path / f"{name}.pth", weights_only=True) for name in ("whole", "cut")
+    )
+    for part in ("params", "params_ema"):
+        for name, tensor in whole[part].items():
+            assert torch.equal(tensor, resumed[part][name]), name
 
 
 def test_the_frozen_checkpoint_is_what_was_validated(tmp_path: Path) -> None:
-    network, average, optimiser = _start()
-    before = [a.projection_matrix.clone() for a in attentions(average)]
-    _run(network, average, optimiser, 0, 6)
+    before = [a.projection_matrix.clone() for a in attentions(_network())]
+    average = _run(tmp_path / "run.pth", 6)
+    last = torch.load(tmp_path / "run.pth", weights_only=True)["params"]
     pixels = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
     pairs = [("noise", pixels[::2, ::2], pixels)]
     validated = evaluate(average, pairs, 2)["mean"]
@@ -302,6 +288,7 @@ def test_the_frozen_checkpoint_is_what_was_validated(tmp_path: Path) -> None:
     )
     frozen, _ = load_network(tmp_path / "n.safetensors", "n")
     assert evaluate(frozen, pairs, 2)["mean"] == validated
-    for old, trained, kept in zip(before, attentions(network), attentions(frozen), strict=True):
-        assert torch.equal(trained.projection_matrix, kept.projection_matrix)
+    trained = [matrix for name, matrix in last.items() if name.endswith("projection_matrix")]
+    for old, drawn, kept in zip(before, trained, attentions(frozen), strict=True):
+        assert torch.equal(drawn, kept.projection_matrix)
         assert not torch.equal(old, kept.projection_matrix)
