@@ -250,9 +250,8 @@ def fetch_command(output: Output, names: tuple[str, ...]) -> None:
 @click.option(
     "--degradation",
     type=click.Choice(["bicubic", "real"]),
-    default="bicubic",
-    show_default=True,
-    help="How LR is made: as the literature does, or with blur, noise, JPEG and H.264.",
+    help="How LR is made: as the literature does, or with blur, noise, JPEG and H.264."
+    "  [default: the recipe's, bicubic]",
 )
 @click.option(
     "--validation",

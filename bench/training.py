@@ -23,14 +23,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..commands.training_data import DEGRADATIONS, VIDEOS, world_of
+from ..commands.training_data import VIDEOS, world_of
 from ..models import candidates
 from ..train.data import PatchSampler, find_pictures
 from ..train.depthwise import speed_up
 from ..train.devices import this_device
 from ..train.loop import average_weights, channels_last, take_step
 from ..train.objectives import AgainstTruth
-from ..train.recipe import Recipe
+from ..train.recipe import DEGRADATIONS, Recipe
 from .recording import write
 
 Step = Callable[[int], object]
@@ -93,12 +93,11 @@ def measure(
     recipe: Recipe,
     steps: int,
     rounds: int,
-    degradation: str = "bicubic",
 ) -> dict[str, Any]:
     """Patches a second of both loops by round, their ratio, and the loader's share of ours."""
     family, variant = candidates(model, scale)[0]
     files = find_pictures(folders, VIDEOS)
-    made: dict[str, Any] = {"videos": VIDEOS, "world": world_of(degradation)}
+    made: dict[str, Any] = {"videos": VIDEOS, "world": world_of(recipe.degradation)}
     torch.manual_seed(0)
     network = family.build(variant.config)
     sampler = Clocked(files, scale, recipe.patch, **made)
@@ -125,7 +124,7 @@ def measure(
         "threads": torch.get_num_threads(),
         "batch": recipe.batch,
         "patch": recipe.patch,
-        "degradation": degradation,
+        "degradation": recipe.degradation,
         "patches_per_second": speeds,
         "ratio": {"median": statistics.median(ratios), "rounds": ratios},
         "loader_share": statistics.median(shares),
@@ -148,7 +147,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.threads:
         torch.set_num_threads(given.threads)
-    recipe = Recipe(batch=given.batch, patch=given.patch)
+    recipe = Recipe(batch=given.batch, patch=given.patch, degradation=given.degradation)
     found = measure(
         given.model,
         given.scale,
@@ -156,7 +155,6 @@ def main() -> None:
         recipe,
         given.steps,
         given.rounds,
-        given.degradation,
     )
     for name, speeds in found["patches_per_second"].items():
         print(f"{name:<6} {statistics.median(speeds):7.2f} patches/s")

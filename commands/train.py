@@ -41,7 +41,6 @@ class Job:
     folder: Path | None
     weights: Path | None
     teacher: Path | None
-    degradation: str
     recipe: Recipe
 
 
@@ -58,7 +57,6 @@ def train_model(
     recipe: str = DEFAULT,
     teacher: Path | None = None,
     devices: int = 1,
-    degradation: str = "bicubic",
     **recipe_options: Any,
 ) -> dict[str, Any]:
     """Train the best-named variant of ``model``, or go on where the same run stopped.
@@ -77,8 +75,6 @@ def train_model(
         recipe: Name or file of a recipe.
         teacher: Checkpoint of a network of the same scale to learn from besides.
         devices: GPUs, or processes on a CPU; ``say`` must be picklable for several.
-        degradation: How LR is made of HR, in training and validation: one of
-            :data:`~srdeploy.commands.training_data.DEGRADATIONS`.
         recipe_options: Fields of :class:`~srdeploy.train.recipe.Recipe`; None leaves the recipe's.
 
     Returns:
@@ -99,9 +95,7 @@ def train_model(
     if teacher is not None and recipe_options.get("teacher_share") is None:
         share = chosen.teacher_share or TEACHER_SHARE
         chosen = dataclasses.replace(chosen, teacher_share=share)
-    job = Job(
-        model, scale, tuple(folders), validation, folder, weights, teacher, degradation, chosen
-    )
+    job = Job(model, scale, tuple(folders), validation, folder, weights, teacher, chosen)
     return on_devices(
         _train_here, job, say, count=devices, precision=chosen.precision, threads=threads
     )
@@ -113,7 +107,7 @@ def _train_here(devices: Devices, job: Job, say: Say) -> dict[str, Any]:
     family, variant = candidates(job.model, job.scale)[0]
     run = job.folder or Path("runs") / variant.name
     checkpoint = run / "checkpoint.pth"
-    world = world_of(job.degradation)
+    world = world_of(recipe.degradation)
     told = say if first else _silent
     sampler = open_sampler(job.folders, job.scale, recipe.patch, world, told, recipe.seed)
     lines = [f"{variant.name}: {len(sampler.pairs)} pictures, {len(sampler.skipped)} left out"]

@@ -18,8 +18,6 @@ from ..validate.datasets import Picture
 from ..validate.resize import modcrop
 from . import Say
 
-DEGRADATIONS = ("bicubic", "real")
-
 MOST_FRAMES = 32
 """Of one video."""
 
@@ -57,7 +55,7 @@ VIDEOS = Videos(tuple(MUXERS), f"1 {MOST_FRAMES} {LAST_FRAME} {APART}", frames_t
 
 
 def world_of(degradation: str) -> RealWorld | None:
-    """What makes LR for a name of :data:`DEGRADATIONS`; None for LR as the literature has it."""
+    """What makes LR for a name of ``recipe.DEGRADATIONS``; None for LR as the literature has it."""
     return RealWorld(through_h264) if degradation == "real" else None
 
 

@@ -27,6 +27,7 @@ LOSSES = ("l1", "mse", "contrastive")
 OPTIMISERS = ("adam", "adamw", "soap")
 SCHEDULES = ("linear", "cosine", "steps")
 PRECISIONS = ("32", "bf16")
+DEGRADATIONS = ("bicubic", "real")
 
 T = TypeVar("T")
 
@@ -65,6 +66,8 @@ class Recipe:
         steps: Length of the run.
         batch: Patches a step, over all devices.
         patch: Edge of an LR patch, pixels.
+        degradation: How LR is made of HR, in training and validation: ``bicubic`` as the
+            literature has it, or ``real`` with what :mod:`srdeploy.train.degradation` does.
         loss: ``l1``, ``mse`` or ``contrastive``, which is L1 and what its own settings say.
         optimiser: ``adam``, ``adamw`` or ``soap``.
         betas: Its decays of the averages of the gradient, and of its square and products.
@@ -93,6 +96,7 @@ class Recipe:
     steps: int = 100_000
     batch: int = 16
     patch: int = 48
+    degradation: str = "bicubic"
     loss: str = "l1"
     optimiser: str = "adam"
     betas: tuple[float, float] = (0.9, 0.99)
@@ -149,6 +153,7 @@ class Recipe:
 
 
 _CHOICES = {
+    "degradation": DEGRADATIONS,
     "loss": LOSSES,
     "optimiser": OPTIMISERS,
     "schedule": SCHEDULES,

@@ -22,6 +22,7 @@ from srdeploy.train import picture_cache
 from srdeploy.train.data import PatchSampler, find_pictures
 from srdeploy.train.degradation import RealWorld
 from srdeploy.train.picture_cache import Videos, open_pictures
+from srdeploy.train.recipe import DEGRADATIONS
 from srdeploy.validate.datasets import find_datasets
 from srdeploy.validate.resize import modcrop, shrink
 
@@ -357,7 +358,7 @@ def test_no_pixel_of_a_sampler_differs_from_the_published_lr(
         assert np.array_equal(high, truth)
 
 
-@pytest.mark.parametrize("degradation", training_data.DEGRADATIONS)
+@pytest.mark.parametrize("degradation", DEGRADATIONS)
 def test_a_run_on_a_picture_and_a_video(tmp_path: Path, folder: Path, degradation: str) -> None:
     clip = film(folder / "clip.mp4", [(20, True)])
     Image.fromarray(noise(64, 64)).save(folder / "a.png")
@@ -374,7 +375,7 @@ def test_a_run_on_a_picture_and_a_video(tmp_path: Path, folder: Path, degradatio
             None,
             None,
             lines.append,
-            degradation,
+            degradation=degradation,
             steps=2,
             batch=2,
             patch=8,
