@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ..errors import TrainingError
 from ..models.weights.checkpoint import network_from_arrays
 from ..spec import ModelSpec
-from .data import PatchSampler
+from .ahead import Patches
 from .depthwise import speed_up
 from .devices import this_device
 from .loop import RateShare, train
@@ -132,7 +132,7 @@ def fine_tune(
     student: nn.Module,
     teacher: nn.Module,
     grids: dict[str, ActivationGrid],
-    sampler: PatchSampler,
+    sampler: Patches,
     recipe: Recipe,
     checkpoint: Path,
     validation: list[Pair],

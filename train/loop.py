@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from ..errors import TrainingError
+from .ahead import WORKERS, Ahead, Patches
 from .checkpoint import Progress, resume, save
-from .data import PatchSampler
 from .devices import Devices, Prepared, handling_signals, this_device
 from .diagnosis import first_fault, listed
 from .log import Log, Row
@@ -51,7 +51,7 @@ class RateShare:
 
 def train(
     network: nn.Module,
-    sampler: PatchSampler,
+    sampler: Patches,
     recipe: Recipe,
     checkpoint: Path,
     validation: list[Pair],
@@ -109,9 +109,10 @@ def train(
         for change in changes:
             report(change)
     keeper = _Keeper(run, average, sampler, recipe, checkpoint, validation, report, log, progress)
-    with _stoppable() as asked:
+    workers = 1 if devices.device.type == "cpu" else WORKERS
+    with _stoppable() as asked, Ahead(sampler, workers, recipe.steps) as ahead:
         while not keeper.ended():
-            loss = take_step(run, sampler, recipe, progress.step, objective)
+            loss = take_step(run, ahead, recipe, progress.step, objective)
             if devices.first:
                 mean = min(recipe.ema, (progress.step + 1) / (progress.step + 10))
                 average_weights(average, network, mean)
@@ -141,7 +142,7 @@ class _Keeper:
         self,
         run: Prepared,
         average: nn.Module,
-        sampler: PatchSampler,
+        sampler: Patches,
         recipe: Recipe,
         checkpoint: Path,
         validation: list[Pair],
@@ -268,7 +269,7 @@ def _groups(network: nn.Module, apart: RateShare | None) -> list[dict[str, Any]]
 
 
 def take_step(
-    run: Prepared, sampler: PatchSampler, recipe: Recipe, step: int, objective: Objective
+    run: Prepared, sampler: Patches, recipe: Recipe, step: int, objective: Objective
 ) -> float:
     """One step of the optimiser at the recipe's rate; returns the loss, over all devices.
 
@@ -296,7 +297,7 @@ def take_step(
 
 
 def _not_finite(
-    run: Prepared, sampler: PatchSampler, recipe: Recipe, step: int, objective: Objective
+    run: Prepared, sampler: Patches, recipe: Recipe, step: int, objective: Objective
 ) -> TrainingError:
     low, high = (run.devices.placed(t) for t in sampler.batch(step, recipe.batch))
     low = low.contiguous(memory_format=torch.channels_last)
