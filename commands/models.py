@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..data import bundled_weights
+from ..data import bundled_psnr, bundled_weights
 from ..errors import SrDeployError
 from ..models import all_variants
 from ..models.weights.fetch import cached, fetch
@@ -37,6 +37,7 @@ def list_models() -> list[dict[str, Any]]:
                 "weights": published.url if published else variant.page or None,
                 "licence": published.licence if published else None,
                 "here": ", ".join(here) or None,
+                "bundled_psnr": bundled_psnr(variant.name) or None,
                 "get": variant.way_to_weights,
             }
         )
@@ -57,11 +58,17 @@ def format_models(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
             psnr = f"{figures} [{sources.index(row['psnr_source']) + 1}]"
         yield (
             f"{row['variant']:<21}{row['parameters']:>11,}  {row['macs'] / 1e9:>7,.1f} G"
-            f"  {psnr:<27} {row['here'] or row['get']}"
+            f"  {psnr:<27} {row['here'] or row['get']}{_measured(row['bundled_psnr'])}"
         )
     yield "MACs: for 1280×720 pixels of output. PSNR in dB as published, Y channel:"
     for number, source in enumerate(sources, 1):
         yield f"  [{number}] {source}"
+
+
+def _measured(psnr: dict[str, float] | None) -> str:
+    if psnr is None:
+        return ""
+    return f", measured {' / '.join(f'{psnr[name]:.2f}' for name in TEST_SETS)}"
 
 
 def fetch_weights(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -132,6 +133,20 @@ def bundled_weights(variant: str) -> Path | None:
 def bundled_onnx(variant: str) -> Path | None:
     """The bundled ONNX file of a variant, for machines without torch; None if there is none."""
     return _bundled(f"{variant}.onnx")
+
+
+def bundled_psnr(variant: str) -> dict[str, float]:
+    """PSNR on Y of a bundled checkpoint by data set, dB; empty where nothing was measured."""
+    return _measured(weights_folder() / "measured.json").get(variant, {})
+
+
+@lru_cache(maxsize=1)
+def _measured(file: Path) -> dict[str, dict[str, float]]:
+    try:
+        found: dict[str, dict[str, float]] = json.loads(file.read_text(encoding="utf-8"))
+        return found
+    except (OSError, ValueError) as exc:
+        raise DatasetError(f"{file} cannot be used: {exc}", _REINSTALL) from exc
 
 
 def _bundled(file: str) -> Path | None:

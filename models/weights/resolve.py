@@ -9,12 +9,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ...data import bundled_weights
+from ...data import bundled_psnr, bundled_weights
 from ...errors import CheckpointError, WeightsMissing
 from ...spec import ModelSpec
 from .. import Architecture, Variant, candidates
 from .checkpoint import describe, load_network
 from .fetch import cached
+
+JUDGE = "Set5"
+"""The data set by which bundled weights are compared."""
 
 
 @dataclass(frozen=True)
@@ -28,18 +31,24 @@ class Found:
 
 
 def find(model: str, scale: int) -> Found:
-    """The best variant of ``model`` whose weights are here; the cache before the bundle.
+    """The best variant of ``model`` whose weights are here.
+
+    Official weights come before bundled ones, and the larger variant before the smaller; of
+    bundled ones the better comes first, which may be the smaller that was trained for longer.
 
     Raises:
         SrDeployError: ``model`` is unknown or has no such scale.
         WeightsMissing: No variant has weights here; the hint names the ways out.
     """
     fitting = candidates(model, scale)
+    bundled = []
     for family, variant in fitting:
         if variant.published and (path := cached(variant.published)):
             return Found(family, variant, path, f"official {variant.published.file_name}")
         if bundle := bundled_weights(variant.name):
-            return Found(family, variant, bundle, f"bundled {variant.name}")
+            bundled.append(Found(family, variant, bundle, f"bundled {variant.name}"))
+    if bundled:
+        return max(bundled, key=lambda found: bundled_psnr(found.variant.name).get(JUDGE, 0.0))
     ways = [variant.way_to_weights for _, variant in fitting]
     best = next((way for way in ways if way.startswith("srdeploy fetch")), ways[0])
     own = "" if "--weights" in best else ", or srdeploy export --weights FILE"

@@ -212,6 +212,12 @@ def test_resolution_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
         resolve, "bundled_weights", lambda name: bundle if name == "vapsr-s-x4" else None
     )
     assert resolve.find("vapsr", 4).path == bundle
+    larger = tmp_path / "larger.safetensors"
+    monkeypatch.setattr(resolve, "bundled_weights", {"vapsr-x4": larger, "vapsr-s-x4": bundle}.get)
+    for better, wanted in (({"Set5": 31.0}, bundle), ({"Set5": 32.0}, larger)):
+        psnr = {"vapsr-x4": better, "vapsr-s-x4": {"Set5": 31.5}}
+        monkeypatch.setattr(resolve, "bundled_psnr", psnr.__getitem__)
+        assert resolve.find("vapsr", 4).path == wanted
     monkeypatch.setattr(
         resolve, "cached", lambda w: tmp_path / w.file_name if "VapSR-S" in w.url else None
     )
