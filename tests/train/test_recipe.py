@@ -68,6 +68,7 @@ def test_every_schedule_warms_up(schedule, warmup) -> None:
 
 def test_the_recipes_of_the_five_papers_are_here() -> None:
     assert recipe_names() == [
+        "adam",
         "attentionsr",
         "default",
         "enlcn",
@@ -77,6 +78,7 @@ def test_the_recipes_of_the_five_papers_are_here() -> None:
         "vapsr",
     ]
     assert read_recipe("default").optimiser == "soap"
+    assert read_recipe("adam") == Recipe(), "what a recipe file leaves out"
     vapsr = read_recipe("vapsr")
     assert (vapsr.steps, vapsr.loss, vapsr.rate, vapsr.ema) == (1_000_000, "l1", 1e-3, 0.999)
     assert read_recipe("hat-pretrain").rate > read_recipe("hat-finetune").rate == 1e-5
