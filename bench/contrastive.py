@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from ..calib.fingerprint import find_same, fingerprint
-from ..models.enlcn import FLOOR, LinearAttention, NonLocalBlock
+from ..models.networks.enlcn import FLOOR, LinearAttention, NonLocalBlock
 from ..models.weights.resolve import load
 from ..plugins.enla.op import enla
 from ..train.contrastive import (

@@ -22,7 +22,6 @@ from ..calib.journal import digest_model
 from ..calib.pictures import NamedPicture, load_pictures
 from ..calib.quantiser import Quantiser
 from ..export.quantise import LEVELS, quantisable_weights
-from ..models import architecture
 from ..runtime.model_file import attach_spec
 from ..spec import ModelSpec
 from ..validate.resize import modcrop, shrink
@@ -74,15 +73,14 @@ class Recovered:
     sha256: str
 
 
-def trained_on(folders: Sequence[Path], spec: ModelSpec) -> dict[str, Fingerprint]:
+def trained_on(folders: Sequence[Path]) -> dict[str, Fingerprint]:
     """The pictures to fine-tune on, by name.
 
     Raises:
-        SrDeployError: torch is not installed.
+        TrainingError: torch or lightning-fabric is not installed.
         DatasetError: There is no picture, or they share one with the tuning or proof pictures.
     """
-    architecture(spec.architecture)  # says what is missing where there is no torch
-    from ..train.data import find_pictures
+    from ..train.data import find_pictures  # says what is missing where there is no torch
 
     pictures = load_pictures(find_pictures(folders)).read()
     found = {picture.name: fingerprint(picture.pixels) for picture in pictures}

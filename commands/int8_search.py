@@ -64,7 +64,7 @@ class Int8Search:
         self.source, self.calibration = source, calibration
         self.max_drift, self.min_int8 = max_drift, min_int8
         self.say, self.progress = say, progress
-        self.training = trained_on(folders, source.spec) if folders else {}
+        self.training = trained_on(folders) if folders else {}
         self._folders = folders
         self._recovered: Recovered | None = None
         seen = {str(member.fingerprint) for member in calibration.used}

@@ -14,13 +14,14 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+from typing import TYPE_CHECKING
 
 from .. import spec
 from ..errors import DatasetError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 SPLITS = ("calibration", "tuning", "proof")
 
@@ -85,6 +86,10 @@ class Picture:
         return self._decode(content)
 
     def _decode(self, content: bytes) -> NDArray[np.uint8]:
+        # here, so that ``srdeploy models`` looks for bundled weights without them
+        import numpy as np
+        from PIL import Image
+
         try:
             with Image.open(io.BytesIO(content)) as opened:
                 pixels = np.asarray(opened.convert("RGB"))

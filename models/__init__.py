@@ -1,7 +1,8 @@
 """The networks: one file per architecture, found by listing this folder.
 
-A new architecture is one new file that defines ``ARCHITECTURE``; its file name is its id.
-Nothing here imports torch until an architecture is opened.
+A new architecture is a file here that defines ``ARCHITECTURE``, whose name is its id, and a file
+of the same name in ``networks/`` whose ``NETWORK`` is the torch module. Nothing imports torch
+until a network is built, so that listing them is quick and needs none.
 """
 
 from __future__ import annotations
@@ -9,12 +10,12 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import SrDeployError
+from ..installation import install_extra
 from ..spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class Architecture:
     """What the rest of srdeploy knows of a network family.
 
     Attributes:
-        name: Id, equal to the name of the file that defines it.
+        name: Id, equal to the name of the file that defines it and of that in ``networks/``.
         paper: Where the network was published.
         variants: Named configurations, best first: ``--model FAMILY`` takes the first one
             whose weights are here.
@@ -112,7 +113,6 @@ class Architecture:
         configuration: Dataclass of the hyper-parameters, whose JSON is ``ModelSpec.config``.
         detect: State dict with a mark to configuration. Raises KeyError with the name of a
             missing tensor, or ValueError with what is wrong.
-        build: Configuration to ``torch.nn.Module`` with untrained weights.
         describe: Configuration to :class:`~srdeploy.spec.ModelSpec`.
         rename: Old tensor name to the one used here.
         derived: Patterns of buffers that follow from the configuration; a file may lack them.
@@ -125,11 +125,29 @@ class Architecture:
     marks: tuple[str, ...]
     configuration: type[Any]
     detect: Callable[[StateDict], Any]
-    build: Callable[[Any], torch.nn.Module]
     describe: Callable[[Any], ModelSpec]
     rename: Callable[[str], str] = field(default=lambda name: name)
     derived: tuple[str, ...] = ()
     untold: tuple[str, ...] = ()
+
+    def build(self, config: Any) -> torch.nn.Module:
+        """The network of a configuration, with untrained weights; imports torch.
+
+        Raises:
+            SrDeployError: torch is not installed.
+            ValueError: No network has this configuration.
+        """
+        try:
+            module = importlib.import_module(f"{__name__}.networks.{self.name}")
+        except ModuleNotFoundError as exc:
+            if exc.name != "torch":
+                raise
+            raise SrDeployError(
+                "this step works on PyTorch networks, and torch is not installed",
+                install_extra("torch"),
+            ) from exc
+        network: torch.nn.Module = module.NETWORK(config)
+        return network
 
     def claims(self, state: StateDict) -> bool:
         """Whether a tensor name is one that only this architecture has."""
@@ -151,26 +169,17 @@ def architecture_names() -> tuple[str, ...]:
 
 
 def architecture(name: str) -> Architecture:
-    """Open an architecture by its id; imports torch.
+    """Open an architecture by its id.
 
     Raises:
-        SrDeployError: No architecture has this name, or torch is not installed.
+        SrDeployError: No architecture has this name.
     """
     if name not in architecture_names():
         raise SrDeployError(
             f"no architecture is called '{name}'",
             f"known ones: {', '.join(architecture_names())}",
         )
-    try:
-        module = importlib.import_module(f"{__name__}.{name}")
-    except ModuleNotFoundError as exc:
-        if exc.name != "torch":
-            raise
-        raise SrDeployError(
-            "this step works on PyTorch networks, and torch is not installed",
-            "pip install 'srdeploy[torch]'; building and running engines needs no torch",
-        ) from exc
-    opened = module.ARCHITECTURE
+    opened = importlib.import_module(f"{__name__}.{name}").ARCHITECTURE
     if not isinstance(opened, Architecture) or opened.name != name:
         raise SrDeployError(f"models/{name}.py does not define the architecture '{name}'")
     return opened
@@ -214,57 +223,3 @@ def candidates(model: str, scale: int) -> tuple[tuple[Architecture, Variant], ..
         raise SrDeployError(f"{model} has no variant of scale {scale}", f"its scales: {scales}")
     # "hat" is a family and a model: the model of that very name comes first
     return tuple(sorted(fitting, key=lambda pair: pair[1].model != model))
-
-
-def count_indices(state: StateDict, prefix: str, below: str = "", step: int = 1) -> int:
-    """Number of tensors' indices ``prefix.0``, ``prefix.step``, … without a gap.
-
-    Args:
-        state: Tensor name to tensor.
-        prefix: Name before the index, without its dot.
-        below: Pattern that the name must go on with after the index.
-        step: Difference between two indices.
-    """
-    pattern = re.compile(rf"{re.escape(prefix)}\.(\d+)\.{below}")
-    found = {int(match[1]) for match in map(pattern.match, state) if match}
-    count = 0
-    while count * step in found:
-        count += 1
-    return count
-
-
-def size_of(state: StateDict, *where: tuple[str, int], valid: Callable[[int], bool] = bool) -> int:
-    """The size that most tensors tell of which each should have it along one axis.
-
-    Most, so that one misshapen tensor is found out instead of misleading the detection.
-
-    Args:
-        state: Tensor name to tensor.
-        where: Pattern of tensor names, and the axis that has the size.
-        valid: Sizes that can be, by default all but 0; others do not count.
-
-    Raises:
-        KeyError: No tensor tells; the error holds a readable form of the first pattern.
-    """
-    sizes = [
-        tensor.shape[axis]
-        for pattern, axis in where
-        for name, tensor in state.items()
-        if tensor.ndim > axis and re.fullmatch(pattern, name) and valid(tensor.shape[axis])
-    ]
-    if not sizes:
-        raise _nothing_told(state, where)
-    return Counter(sizes).most_common(1)[0][0]
-
-
-def _nothing_told(state: StateDict, where: tuple[tuple[str, int], ...]) -> Exception:
-    """The error for sizes that no tensor tells: none is there, or none can be."""
-    for pattern, axis in where:
-        for name, tensor in state.items():
-            if re.fullmatch(pattern, name):
-                return ValueError(
-                    f"the tensor '{name}' has the shape {tuple(tensor.shape)}, of which axis"
-                    f" {axis} cannot be"
-                )
-    readable = where[0][0].replace("(weight|bias)", "weight")
-    return KeyError(re.sub(r"\\d\+?|\[[^]]*\]|\.\*", "N", readable).replace("\\", ""))

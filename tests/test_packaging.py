@@ -61,6 +61,26 @@ def test_runtime_needs_no_torch(repository: Path) -> None:
     assert done.stdout.strip() == "fine", done.stderr
 
 
+def test_models_are_listed_in_the_base_install(repository: Path) -> None:
+    """Without torch, and without loading anything that takes long."""
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from srdeploy.commands.models import format_models, list_models\n"
+        "rows = list_models()\n"
+        f"print(len(rows) > 30, [m for m in {HEAVY!r} if sys.modules.get(m)])\n"
+        "format_models(rows)\n"
+        "print([m for m in sys.modules if m.startswith('srdeploy.models.networks')])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": str(repository / ".src"), "PATH": ""},
+    )
+    assert done.stdout.split("\n") == ["True []", "[]", ""]
+
+
 def tracked(repository: Path) -> set[str]:
     """Files of the package as git has them, or will have them."""
     listed = subprocess.run(

@@ -3,10 +3,11 @@
 from importlib.util import find_spec
 
 from ..errors import TrainingError
+from ..installation import install_extra
 
 for _package in ("torch", "lightning_fabric"):
     if find_spec(_package) is None:
         raise TrainingError(
             f"training needs {_package.replace('_', '-')}, which is not installed",
-            "pip install 'srdeploy[train]'",
+            install_extra("train"),
         )

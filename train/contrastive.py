@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 
 from ..errors import TrainingError
-from ..models.enlcn import LinearAttention, orthogonal_features
+from ..models.networks.enlcn import LinearAttention, orthogonal_features
 from .recipe import Contrastive
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,7 +50,7 @@ def fetch(weights: PublishedWeights, progress: Callable[[int, int], None] | None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _download(weights.url, partial, progress)
-    except (urllib.error.URLError, OSError, ValueError) as exc:
+    except (OSError, ValueError) as exc:  # urllib's errors are OSErrors
         raise FetchError(
             f"{weights.url} could not be fetched: {exc}",
             f"fetch it by hand to {path}, or try again: it goes on where it stopped",
@@ -70,6 +68,9 @@ def fetch(weights: PublishedWeights, progress: Callable[[int, int], None] | None
 
 
 def _download(url: str, partial: Path, progress: Callable[[int, int], None] | None) -> None:
+    import urllib.error  # here, because they take longer than all that ``srdeploy models`` does
+    import urllib.request
+
     have = partial.stat().st_size if partial.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})  # noqa: S310
     try:

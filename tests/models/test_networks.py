@@ -15,11 +15,14 @@ from srdeploy.commands.train import validation_pairs
 from srdeploy.data import bundled_weights
 from srdeploy.errors import CheckpointError
 from srdeploy.models import all_variants, architecture, architecture_names
-from srdeploy.models.attentionsr import AttentionSRConfig, LayerWeights
-from srdeploy.models.enlcn import ENLCNConfig, LinearAttention
-from srdeploy.models.han import HANConfig, LayerAttention
+from srdeploy.models.attentionsr import AttentionSRConfig
+from srdeploy.models.enlcn import ENLCNConfig
+from srdeploy.models.han import HANConfig
 from srdeploy.models.hat import HATConfig
-from srdeploy.models.layers.global_mean import GlobalMean
+from srdeploy.models.networks.attentionsr import LayerWeights
+from srdeploy.models.networks.enlcn import LinearAttention
+from srdeploy.models.networks.han import LayerAttention
+from srdeploy.models.networks.layers.global_mean import GlobalMean
 from srdeploy.models.vapsr import VapSRConfig
 from srdeploy.models.weights import checkpoint, resolve
 from srdeploy.models.weights.checkpoint import load_network

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from srdeploy.errors import TrainingError
 from srdeploy.models import architecture
-from srdeploy.models.enlcn import ENLCN, ENLCNConfig, NonLocalBlock
-from srdeploy.models.vapsr import VapSR, VapSRConfig
+from srdeploy.models.enlcn import ENLCNConfig
+from srdeploy.models.networks.enlcn import ENLCN, NonLocalBlock
+from srdeploy.models.networks.vapsr import VapSR
+from srdeploy.models.vapsr import VapSRConfig
 from srdeploy.models.weights.checkpoint import load_network
 from srdeploy.train.contrastive import ContrastiveLoss, attentions, gaps
 from srdeploy.train.loop import train
@@ -219,11 +221,12 @@ def test_settings_that_contradict_are_refused(network: ENLCN, wrong: dict[str, f
 
 def test_other_networks_are_refused() -> None:
     family = architecture("vapsr")
-    assert family.build is VapSR
     config = next(v.config for v in family.variants if v.tiny)
     assert isinstance(config, VapSRConfig)
+    network = family.build(config)
+    assert isinstance(network, VapSR)
     with pytest.raises(TrainingError, match="non-local"):
-        ContrastiveLoss(family.build(config), SETTINGS, 0)
+        ContrastiveLoss(network, SETTINGS, 0)
 
 
 @settings(max_examples=15)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 from srdeploy.errors import EngineError
-from srdeploy.models.vapsr import VapSR, VapSRConfig, describe, detect, rename_legacy
+from srdeploy.models.networks.vapsr import VapSR
+from srdeploy.models.vapsr import VapSRConfig, describe, detect, rename_legacy
 from srdeploy.spec import ModelSpec
 from srdeploy.validate.datasets import find_datasets
 from srdeploy.validate.drift import measure

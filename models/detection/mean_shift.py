@@ -1,29 +1,11 @@
-"""The mean of DIV2K, which some networks take off before and put back after.
-
-EDSR does it with a 1×1 convolution whose tensors are part of the checkpoint.
-"""
+"""The mean of DIV2K, which some networks take off, and the range that it was taken off on."""
 
 from __future__ import annotations
-
-import torch
-from torch import Tensor, nn
 
 from .. import StateDict
 
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
 """Mean of R, G and B over DIV2K's training pictures, on [0, 1]."""
-
-
-class MeanShift(nn.Conv2d):
-    """x + sign · range · mean per channel, N×3×H×W, as a frozen 1×1 convolution."""
-
-    def __init__(self, value_range: float, sign: int) -> None:
-        super().__init__(3, 3, 1)
-        assert self.bias is not None
-        with torch.no_grad():
-            self.weight.copy_(torch.eye(3).view(3, 3, 1, 1))
-            self.bias.copy_(torch.tensor(DIV2K_MEAN) * value_range * sign)
-        self.requires_grad_(False)
 
 
 def value_range_of(state: StateDict, name: str = "sub_mean.bias") -> float:
@@ -33,7 +15,7 @@ def value_range_of(state: StateDict, name: str = "sub_mean.bias") -> float:
         KeyError: There is no such tensor.
         ValueError: It is no multiple of DIV2K's mean.
     """
-    shift: Tensor = state[name].float().flatten()
+    shift = state[name].float().flatten()
     ratio = shift[0].item() / -DIV2K_MEAN[0] if shift.numel() == 3 else float("nan")
     for value_range in (1.0, 255.0):
         if abs(ratio / value_range - 1) < 0.02:

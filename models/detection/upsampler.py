@@ -1,8 +1,6 @@
-"""Sub-pixel upsampling as EDSR lays it out, and how far it reaches.
+"""Sub-pixel upsampling as EDSR lays it out: its steps, its reach, and its scale from tensors.
 
-Source: Shi et al., "Real-Time Single Image and Video Super-Resolution Using an Efficient
-Sub-Pixel Convolutional Neural Network", CVPR 2016, arXiv:1609.05158; Lim et al., "Enhanced
-Deep Residual Networks for Single Image Super-Resolution", arXiv:1707.02921.
+``models/networks/layers/upsampler.py`` has the layers and names their source.
 """
 
 from __future__ import annotations
@@ -10,10 +8,8 @@ from __future__ import annotations
 import math
 import re
 
-from torch import nn
-
-from .. import StateDict, count_indices, size_of
-from .conv import conv3x3
+from .. import StateDict
+from .sizes import count_indices, size_of
 
 SCALES = (2, 3, 4, 8)
 
@@ -29,20 +25,6 @@ def steps(scale: int) -> list[int]:
     return [3] if scale == 3 else [2] * int(math.log2(scale))
 
 
-def upsampler(channels: int, scale: int) -> nn.Sequential:
-    """N×C×H×W to N×C×(sH)×(sW): per step a 3×3 convolution to r²C and a pixel shuffle.
-
-    The convolutions stand at the even indices; a shuffle holds no tensors.
-    """
-    layers: list[nn.Module] = []
-    for factor in steps(scale):
-        layers += [
-            conv3x3(channels, channels * factor**2),
-            nn.PixelShuffle(factor),
-        ]
-    return nn.Sequential(*layers)
-
-
 def upsampler_radius(scale: int) -> int:
     """LR pixels that the upsampler and one 3×3 convolution after it reach to each side.
 
@@ -56,7 +38,7 @@ def upsampler_radius(scale: int) -> int:
 
 
 def scale_of_upsampler(state: StateDict, prefix: str, channels: int) -> int:
-    """Scale of the :func:`upsampler` whose tensors are called ``prefix.N.weight``.
+    """Scale of the upsampler whose tensors are called ``prefix.N.weight``.
 
     Raises:
         KeyError: There are no such tensors.

@@ -1,0 +1,123 @@
+"""The line that installs what is missing, as it works for this copy of srdeploy.
+
+How srdeploy came here decides what pip must be told: a checkout and a wheel are named by their
+place, an index by the name alone. The record is ``direct_url.json``, which installers leave
+beside a package that came from anywhere but an index (PEP 610).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution
+
+PACKAGE = "srdeploy"
+
+
+def install_extra(name: str, *, again: bool = False) -> str:
+    """The command that adds an extra of pyproject.toml, such as ``openvino``.
+
+    Args:
+        name: Of the extra.
+        again: Whether to install anew what is there and broken.
+    """
+    return install(*_requirement(name), again=again)
+
+
+def install(*requirements: str, again: bool = False, options: tuple[str, ...] = ()) -> str:
+    """The command that installs packages into the environment that srdeploy runs in.
+
+    Args:
+        requirements: As pip reads them, ``numpy<2.4``; quoted for the shell where they need it.
+        again: Whether to install anew what is there and broken.
+        options: Further options of pip.
+    """
+    chosen = [*(["--force-reinstall"] if again else []), *options]
+    return " ".join([*_installer("install"), *map(shlex.quote, [*chosen, *requirements])])
+
+
+def uninstall(*packages: str) -> str:
+    """The command that removes packages."""
+    yes = [] if _made_by_uv() else ["-y"]
+    return " ".join([*_installer("uninstall"), *yes, *packages])
+
+
+def _requirement(extra: str) -> list[str]:
+    """What pip is to be given for an extra."""
+    found = _distribution()
+    if found is None:  # a checkout that was put into PYTHONPATH
+        root = Path(__file__).resolve().parent
+        if (root / "pyproject.toml").is_file():
+            return ["-e", f"{root}[{extra}]"]
+        return [f"{PACKAGE}[{extra}]"]
+    came_from = _direct_url(found)
+    url, editable = came_from.get("url", ""), came_from.get("dir_info", {}).get("editable")
+    if not url:
+        return [f"{PACKAGE}[{extra}]"]
+    if urlsplit(url).scheme == "file":
+        place = Path(url2pathname(urlsplit(url).path))
+        if not place.exists():  # a wheel or checkout that was removed: name what it asked for
+            return sorted(dict.fromkeys(_requirements_of(found, extra)))
+        return [*(["-e"] if editable else []), f"{place}[{extra}]"]
+    if source := came_from.get("vcs_info"):
+        url = f"{source['vcs']}+{url}@{source.get('commit_id', 'HEAD')}"
+    return [f"{PACKAGE}[{extra}] @ {url}"]
+
+
+def _requirements_of(found: Distribution, extra: str) -> Iterator[str]:
+    """What an extra consists of, extras of srdeploy that it names included."""
+    for line in found.requires or ():
+        requirement, _, condition = line.partition(";")
+        if f"extra == '{extra}'" not in condition.replace('"', "'"):
+            continue
+        name, _, rest = requirement.strip().partition("[")
+        if name == PACKAGE:
+            for inner in rest.rstrip("]").split(","):
+                yield from _requirements_of(found, inner.strip())
+        else:
+            yield requirement.strip()
+
+
+def _direct_url(found: Distribution) -> dict[str, Any]:
+    """Where a package came from; empty for an index."""
+    try:
+        record = json.loads(found.read_text("direct_url.json") or "{}")
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _distribution() -> Distribution | None:
+    from importlib import metadata
+
+    try:
+        return metadata.distribution(PACKAGE)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _made_by_uv() -> bool:
+    found = _distribution()
+    return found is not None and (found.read_text("INSTALLER") or "").strip() == "uv"
+
+
+def _installer(command: str) -> list[str]:
+    """``pip`` where that one serves this environment, else pip by its Python."""
+    python = shlex.quote(sys.executable)
+    if _made_by_uv():
+        active = os.environ.get("VIRTUAL_ENV") == sys.prefix
+        return ["uv", "pip", command, *([] if active else ["--python", python])]
+    found = shutil.which("pip")
+    if found and Path(found).parent == Path(sys.executable).parent:
+        return ["pip", command]
+    return [python, "-m", "pip", command]
