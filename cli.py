@@ -1,21 +1,17 @@
 """The command line: parses, calls the function of the same name in commands/, prints.
 
-The only file that prints or exits. Whatever is heavy is imported inside a command, so that
+The only file that exits. Whatever is heavy is imported inside a command, so that
 ``srdeploy --help`` answers at once.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import errno
 import functools
-import json
 import signal
 import sys
-import time
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,55 +19,24 @@ import click
 
 from . import __version__
 from .commands.options import generations, indices, numbers, profiles, size, words
+from .console import Output, accept_any_encoding
 from .errors import SrDeployError
 from .spec import Compatibility, Precision, TensorRtOptions
+from .usage import Command, FilePath, only_one
 
 INTERRUPTED = 130
-SECONDS_BETWEEN_LINES = 10
-
-
-@dataclass
-class Output:
-    """Where a command's words go.
-
-    Attributes:
-        quiet: Print nothing but errors and the JSON.
-        verbose: Print the trace of an error too.
-        json_file: File for the result as JSON, ``-`` for standard output, None for none.
-        piped: Whether standard output takes a video.
-    """
-
-    quiet: bool
-    verbose: bool
-    json_file: str | None
-    piped: bool = False
-
-    def say(self, line: str) -> None:
-        """Print a line, on standard error where standard output takes something else."""
-        if not self.quiet:
-            click.echo(_printable(line), err=self.piped or self.json_file == "-")
-
-    def result(self, document: dict[str, Any]) -> None:
-        """Write the command's result as JSON if it was asked for."""
-        if self.json_file is None:
-            return
-        text = json.dumps(document, indent=1, default=str) + "\n"
-        if self.json_file == "-":
-            click.echo(text, nl=False)
-            return
-        from .files import write_bytes
-
-        write_bytes(Path(self.json_file), text.encode())
+FLOATS_AND_INT8 = ("fp32", "fp16", "bf16", "int8")
 
 
 def command(
-    name: str, parent: click.Group | None = None
+    name: str, parent: click.Group | None = None, **described: Any
 ) -> Callable[[Callable[..., None]], click.Command]:
     """Register a command with the common options and the one place where errors are printed.
 
     Args:
         name: What it is called with.
         parent: The group that it is in, None for the top.
+        described: Further arguments of :class:`~srdeploy.usage.Command`, such as ``examples``.
     """
 
     def decorate(function: Callable[..., None]) -> click.Command:
@@ -83,21 +48,19 @@ def command(
             try:
                 function(output, **options)
             except SrDeployError as exc:
-                _fail(exc.message, exc.hint, verbose, exc.exit_code)
+                _fail(output, exc.message, exc.hint, exc.exit_code)
             except KeyboardInterrupt:
-                _fail("interrupted; nothing half-written was left", "", verbose, INTERRUPTED)
+                _fail(output, "interrupted; nothing half-written was left", "", INTERRUPTED)
             except (click.ClickException, click.exceptions.Exit):
                 raise
             except MemoryError:
-                _fail("out of memory", "try a smaller --tile", verbose, 1)
+                _fail(output, "out of memory", "try a smaller --tile", 1)
             except Exception as exc:  # a fault of srdeploy, not of the user
+                if isinstance(exc, OSError) and exc.errno == errno.EPIPE:
+                    raise  # whoever read the output, such as head, has enough: click ends quietly
                 kind = type(exc).__name__
-                _fail(
-                    f"{kind}: {exc}",
-                    "this is a fault in srdeploy; please report it with what --verbose prints",
-                    verbose,
-                    1,
-                )
+                hint = "this is a fault in srdeploy; please report it with what --verbose prints"
+                _fail(output, f"{kind}: {exc}", hint, 1)
 
         for option in (
             click.option(
@@ -110,84 +73,43 @@ def command(
             click.option("--quiet", is_flag=True, help="Print errors only."),
         ):
             guarded = option(guarded)
-        return (parent or main).command(name)(guarded)
+        return (parent or main).command(name, cls=Command, **described)(guarded)
 
     return decorate
 
 
-def _fail(message: str, hint: str, verbose: bool, code: int) -> None:
-    if verbose:
-        click.echo(traceback.format_exc(), err=True, nl=False)
-    click.echo(f"error: {_printable(message)}", err=True)
-    if hint:
-        click.echo(f"hint: {_printable(hint)}", err=True)
+def _fail(output: Output, message: str, hint: str, code: int) -> None:
+    output.fail(message, hint)
     sys.exit(code)
 
 
-def _printable(text: str) -> str:
-    """Without what a hostile manifest could steer a terminal with."""
-    return "".join(c if c.isprintable() or c in "\n\t\xa0" else "\ufffd" for c in text)
+class Program(click.Group):
+    """The group of all commands."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a command line."""
+        accept_any_encoding()
+        return super().main(*args, **kwargs)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Program,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="srdeploy")
 def main() -> None:
     """Deploy super-resolution networks at a known quality.
 
     \b
     srdeploy export --model vapsr     checkpoint to ONNX, verified against PyTorch
-    srdeploy build-engine --int8      ONNX to a calibrated engine, its drift measured
+    srdeploy build-engine --int8      ONNX to a calibrated engine, drift measured
     srdeploy run video.mp4            video to upscaled video
     """
 
 
 @main.group("engines")
 def engines_group() -> None:
-    """The engine store: list, check, bound it, move engines to other machines."""
-
-
-Update = Callable[[int, int | None, str], None]
-"""Takes what is done, what there is in all if that is known, and a word on it."""
-
-
-@contextmanager
-def _bar(output: Output, unit: str = "") -> Iterator[Update]:
-    """A progress bar on a terminal; elsewhere a plain line now and then."""
-    if output.quiet:
-        yield _silent
-    elif sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (
-            BarColumn(),
-            TextColumn("{task.completed:g}/{task.total:g}"),
-            TextColumn(unit),
-            TextColumn("{task.fields[word]}"),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("", total=None, word="")
-            yield lambda done, total, word: bar.update(task, completed=done, total=total, word=word)
-    else:
-        yield _lines(unit)
-
-
-def _silent(_done: int, _total: int | None, _word: str) -> None:
-    """Say nothing."""
-
-
-def _lines(unit: str) -> Update:
-    """At most one line every ten seconds, so that a log stays readable."""
-    last = time.monotonic()
-
-    def update(done: int, total: int | None, word: str) -> None:
-        nonlocal last
-        if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
-            last = time.monotonic()
-            click.echo(f"{done}{f' of {total}' if total else ''} {unit} {word}".rstrip(), err=True)
-
-    return update
+    """The engine store: list, check, bound, move engines."""
 
 
 def _read_by(read: Callable[[Any], Any]) -> Callable[[click.Context, click.Parameter, Any], Any]:
@@ -204,31 +126,49 @@ def _read_by(read: Callable[[Any], Any]) -> Callable[[click.Context, click.Param
     return callback
 
 
-@command("models")
+@command(
+    "models",
+    examples=[
+        ("srdeploy models", "all networks, and whose weights are here"),
+        ("srdeploy models --json -", "the same for a script"),
+    ],
+)
 def models_command(output: Output) -> None:
-    """Show the networks, their variants, and which weights are here."""
+    """Show the networks, what they cost, and whose weights are here."""
     from .commands.models import format_models, list_models
 
     rows = list_models()
-    for line in format_models(rows):
-        output.say(line)
+    output.show(format_models(rows))
     output.result({"models": rows})
 
 
-@command("fetch")
+@command(
+    "fetch",
+    examples=[
+        ("srdeploy fetch vapsr-x4", "the authors' VapSR x4"),
+        ("srdeploy fetch vapsr-x2 vapsr-x3", "several; what is here already is kept"),
+    ],
+)
 @click.argument("names", nargs=-1, required=True)
 def fetch_command(output: Output, names: tuple[str, ...]) -> None:
-    """Download official weights by variant, such as vapsr-x4, to the cache."""
+    """Download official weights to the cache, such as vapsr-x4."""
     from .commands.models import fetch_weights
 
-    with _bar(output) as update:
+    with output.progress("bytes") as update:
         paths = fetch_weights(
             names, output.say, lambda done, total: update(done, total or None, "")
         )
     output.result({"files": [str(path) for path in paths]})
 
 
-@command("train")
+@command(
+    "train",
+    examples=[
+        ("srdeploy train --model vapsr-s --data DIV2K", "from scratch, x4; Ctrl-C saves"),
+        ("srdeploy train --model vapsr-tiny --data DIV2K --quick", "a minute, as a trial"),
+        ("srdeploy train --model hat --data DIV2K --weights HAT.pth", "from a checkpoint"),
+    ],
+)
 @click.option("--model", required=True, help="Model to train, such as vapsr-s.")
 @click.option("--scale", type=int, default=4, show_default=True)
 @click.option(
@@ -244,7 +184,7 @@ def fetch_command(output: Output, names: tuple[str, ...]) -> None:
     "folders",
     multiple=True,
     required=True,
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="Folder of training pictures and videos, or one such file; repeatable.",
 )
 @click.option(
@@ -255,15 +195,15 @@ def fetch_command(output: Output, names: tuple[str, ...]) -> None:
 )
 @click.option(
     "--validation",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="Data sets for the PSNR; without it the bundled proof pictures.",
 )
 @click.option(
     "-o",
     "--output",
     "folder",
-    type=click.Path(path_type=Path),
-    help="Folder of the run, which goes on if it exists.  [default: runs/VARIANT]",
+    type=FilePath(),
+    help="Folder of the run, resumed if it exists.  [default: runs/VARIANT]",
 )
 @click.option("--steps", type=click.IntRange(1), help="Length of the run.")
 @click.option("--batch", type=click.IntRange(1), help="Patches a step.")
@@ -287,13 +227,13 @@ def fetch_command(output: Output, names: tuple[str, ...]) -> None:
 @click.option("--threads", type=click.IntRange(1), help="CPU threads, of each process.")
 @click.option(
     "--weights",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="Checkpoint to start from, of this network, another scale of it, or one with the same"
     " trunk; from scratch without it.",
 )
 @click.option(
     "--teacher",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="Checkpoint of a larger network of the same scale to learn from besides.",
 )
 @click.option(
@@ -305,7 +245,7 @@ def fetch_command(output: Output, names: tuple[str, ...]) -> None:
 def train_command(
     output: Output, bf16: bool | None, compiled: bool | None, teacher: Path | None, **options: Any
 ) -> None:
-    """Train a network; goes on where the same run stopped."""
+    """Train a network; an interrupted run is resumed."""
     if options["teacher_share"] is not None and teacher is None:
         raise click.UsageError("--teacher-share says how much of --teacher, which is not given")
     from .commands.train import train_model
@@ -321,12 +261,20 @@ def train_command(
     output.result(result)
 
 
-@command("export")
+@command(
+    "export",
+    examples=[
+        ("srdeploy export --model vapsr", "the best VapSR x4 whose weights are here"),
+        ("srdeploy export --weights net.pth", "any checkpoint: its tensors say what it is"),
+        ("srdeploy export --model vapsr-s --scale 2 -o x2.onnx", "another scale, another name"),
+    ],
+    instead={"--target": "That is an option of build-engine, which comes next."},
+)
 @click.option("--model", help="Family, model or variant, such as vapsr, vapsr-s, vapsr-s-x4.")
 @click.option("--scale", type=int, help="Upscaling factor.  [default: 4]")
 @click.option(
     "--weights",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="Checkpoint; alone, its tensors say which network it is.",
 )
 @click.option(
@@ -337,7 +285,7 @@ def train_command(
     callback=_read_by(numbers),
     help="A number of --weights' network that no tensor holds, such as conv_scale=0.01.",
 )
-@click.option("-o", "--output", "path", type=click.Path(path_type=Path), help="ONNX file to write.")
+@click.option("-o", "--output", "path", type=FilePath(), help="ONNX file to write.")
 @click.option("--opset", type=int, help="ONNX operator set, 18 to 23.  [default: 20]")
 @click.option("--static", metavar="HxW", callback=_read_by(size), help="Fix the input size.")
 @click.option("--fp16", is_flag=True, help="Compute in fp16; input and output stay float32.")
@@ -351,7 +299,10 @@ def train_command(
     help="Leave a graph pass out, such as channel-layernorm; repeatable.",
 )
 def export_command(output: Output, path: Path | None, **options: Any) -> None:
-    """Export a network to ONNX with dynamic sizes, verified against PyTorch."""
+    """Export a network to ONNX, verified against PyTorch.
+
+    The file takes pictures of any size, unless --static fixes it.
+    """
     from .commands.export import ExportOptions, export
 
     result = export(ExportOptions(**options), path, output.say)
@@ -373,28 +324,36 @@ def export_command(output: Output, path: Path | None, **options: Any) -> None:
     )
 
 
-@command("build-engine")
-@click.argument("source", required=False, type=click.Path(path_type=Path))
+@command(
+    "build-engine",
+    examples=[
+        ("srdeploy build-engine --int8", "the newest ONNX here, int8, for this machine"),
+        ("srdeploy build-engine net.onnx --int8 --max-drift 0.05", "or exit code 3 beyond 0.05 dB"),
+        ("srdeploy build-engine --int8 --calib clip.mp4", "calibrated on frames of a video"),
+        ("srdeploy build-engine --target tensorrt-rtx --for rtx40", "for another machine's GPU"),
+    ],
+    one_input="One ONNX makes one engine: run the command once for each.",
+)
+@click.argument("source", required=False, type=FilePath())
 @click.option(
     "--target",
     default="auto",
     show_default=True,
     help="auto, onnxruntime, openvino, tensorrt or tensorrt-rtx.",
 )
-@click.option("--fp32", "precision", flag_value="fp32")
-@click.option("--fp16", "precision", flag_value="fp16")
-@click.option("--bf16", "precision", flag_value="bf16")
+@click.option("--fp32", is_flag=True)
+@click.option("--fp16", is_flag=True)
+@click.option("--bf16", is_flag=True)
 @click.option(
     "--int8",
-    "precision",
-    flag_value="int8",
+    is_flag=True,
     help="Without any of these: the fastest float type of the target that is safe.",
 )
 @click.option(
     "--calib",
     "calibration",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="Pictures, videos and folders to calibrate int8 and check fp16 on; repeatable.",
 )
 @click.option(
@@ -427,7 +386,7 @@ def export_command(output: Output, path: Path | None, **options: Any) -> None:
     "--finetune",
     multiple=True,
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="Folder of pictures: train the int8 network on them, at least 98 % in int8; repeatable.",
 )
 @click.option(
@@ -494,43 +453,38 @@ def export_command(output: Output, path: Path | None, **options: Any) -> None:
     type=click.Choice(["cpu", "cuda", "tensorrt"]),
     help="Execution provider of --target onnxruntime.  [default: cpu]",
 )
-@click.option("-o", "--output", "path", type=click.Path(path_type=Path), help="Engine to write.")
+@click.option("-o", "--output", "path", type=FilePath(), help="Engine to write.")
 def build_engine_command(
     output: Output,
     source: Path | None,
     path: Path | None,
-    precision: str | None,
     explain: bool,
     **options: Any,
 ) -> None:
     """Build an engine from an exported ONNX and measure its drift.
 
-    Without SOURCE the newest exported ONNX of the current directory is taken.
+    Without SOURCE the newest exported ONNX of the current directory is taken; where there is
+    none, one is exported first.
     """
-    from .commands.build_engine import BuildOptions, build_engine
-    from .commands.explain import say_layers
-    from .commands.newest import newest_model
-
+    precision = only_one({name: options.pop(name) for name in FLOATS_AND_INT8})
     options["tensorrt"] = _tensorrt_options(options)
     options["provider"] = options["provider"] or ""
     # the same one named twice is one
     named = (*options["capabilities"], *options.pop("generations"))
     options["capabilities"] = tuple(dict.fromkeys(named))
-    if source is None:
-        source = newest_model(Path())
-        if source is None:
-            raise SrDeployError(
-                "there is no exported ONNX in this directory",
-                "srdeploy export --model vapsr makes one; or name a file",
-            )
-        output.say(f"building from {source}, the newest export in this directory")
     chosen = Precision(precision) if precision else None
     if options["provider"] and options["target"] != "onnxruntime":
         raise click.UsageError("--provider chooses within --target onnxruntime: give that too")
     if options["finetune"] and chosen is not Precision.INT8:
         raise click.UsageError("--finetune recovers what int8 loses: give --int8 too")
+    from .commands.build_engine import BuildOptions, build_engine
+    from .commands.explain import show_layers
+    from .commands.source_model import model_to_build
+
+    if source is None:
+        source = model_to_build(output.say)
     wanted = BuildOptions(precision=chosen, **options)
-    with _bar(output) as update:
+    with output.progress() as update:
         result = build_engine(
             source, wanted, path, output.say, lambda step, done, total: update(done, total, step)
         )
@@ -545,7 +499,7 @@ def build_engine_command(
         output.say(f"{manifest.int8_mac_share:.0%} of the Conv and MatMul MACs are int8")
     for note in manifest.notes:
         output.say(f"note: {note}")
-    say_layers(result.layers, explain, output.say)
+    show_layers(result.layers, explain, output.say, output.show)
     output.say(f"wrote {result.path}, its manifest and {' and '.join(result.beside)}")
     output.result(result.document())
 
@@ -564,18 +518,34 @@ def _tensorrt_options(options: dict[str, Any]) -> TensorRtOptions:
     return chosen
 
 
-@command("run")
-@click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
+@command(
+    "run",
+    examples=[
+        ("srdeploy run video.mp4", "video_x4.mp4, with what is missing made first"),
+        ("srdeploy run film.mkv -o large.mkv --crf 16 --preset slow --resume", "can be cut off"),
+        ("srdeploy run photos", "a folder of pictures"),
+        (
+            "ffmpeg -i in.mp4 -f yuv4mpegpipe - | srdeploy run - | ffmpeg -i - out.mp4",
+            "as one of several filters",
+        ),
+    ],
+    one_input='For several videos: for f in *.mp4; do srdeploy run "$f"; done',
+    instead={
+        "--int8": "An engine has its precision: srdeploy build-engine --int8",
+        "--model": "An engine has its network: srdeploy export --model M, then build-engine.",
+    },
+)
+@click.argument("source", metavar="INPUT", type=FilePath())
 @click.option(
     "-o",
     "--output",
     "path",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="File or folder to write.  [default: INPUT_x4 beside it]",
 )
 @click.option(
     "--engine",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="Engine or bundle to use.  [default: the newest here, built if there is none]",
 )
 @click.option("--tile", type=click.IntRange(16), help="Cut frames into tiles of this edge.")
@@ -620,14 +590,14 @@ def run_command(
     it writes one to standard output.
     """
     from .commands.choose_engine import EngineChoice
-    from .commands.run import run
+    from .commands.run import run, speed
     from .runtime.video import VideoOptions
 
     stdin, stdout = source == Path("-"), path == Path("-") or (source == Path("-") and not path)
     output.piped = stdout
     if stdout and output.json_file == "-":
         raise click.UsageError("standard output cannot take the video and the JSON")
-    with _bar(output, "frames") as update:
+    with output.progress("frames") as update:
         result = run(
             sys.stdin.buffer if stdin else source,
             sys.stdout.buffer if stdout else path,
@@ -647,7 +617,7 @@ def run_command(
         video = result.video
         output.say(
             f"{video.frames} frames of {video.width}×{video.height} in"
-            f" {video.seconds:.1f} s: {video.fps:.1f} frames/s"
+            f" {video.seconds:.1f} s: {speed(video.fps)}"
         )
         document |= {
             "fps": video.fps,
@@ -661,19 +631,26 @@ def run_command(
     output.result(document)
 
 
-@command("validate")
-@click.option("--engine", type=click.Path(path_type=Path), help="Engine or bundle to measure.")
+@command(
+    "validate",
+    examples=[
+        ("srdeploy validate --data Set5", "the newest engine here, on Set5"),
+        ("srdeploy validate --data photos --max-drift 0.05", "exit code 3 where it loses more"),
+        ("srdeploy validate --data Set5 --report drift.html", "picture by picture, on a page"),
+    ],
+)
+@click.option("--engine", type=FilePath(), help="Engine or bundle to measure.")
 @click.option(
     "--onnx",
     "model",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="Exported ONNX to measure; with --engine, what it was built from.",
 )
 @click.option(
     "--data",
     "folder",
     required=True,
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="Data sets, or a folder of HR pictures.",
 )
 @click.option(
@@ -682,15 +659,19 @@ def run_command(
     metavar="DB",
     help="Exit with 3 where a set loses more.",
 )
-@click.option("--report", type=click.Path(path_type=Path), help="HTML report to write.")
+@click.option("--report", type=FilePath(), help="HTML report to write.")
 def validate_command(
     output: Output, max_drift: float | None, report: Path | None, **options: Any
 ) -> None:
-    """Measure the drift of an engine against the network in PyTorch fp32."""
+    """Measure the drift of an engine against PyTorch fp32.
+
+    An engine that cannot run on this machine has its graph measured in a target that can, which is
+    said.
+    """
     from .commands.validate import validate
     from .validate.drift import check_budget, to_json
 
-    with _bar(output, "pictures") as update:
+    with output.progress("pictures") as update:
         result = validate(say=output.say, progress=update, **options)
     for dataset in result.datasets:
         output.say(
@@ -698,6 +679,11 @@ def validate_command(
             f" {dataset.reference_runtime} fp32 {dataset.mean('psnr_reference'):.3f},"
             f" drift {dataset.drift:+.4f} dB, fidelity {dataset.mean('fidelity'):.1f} dB,"
             f" SSIM {dataset.mean('ssim_engine'):.4f}"
+        )
+    if not result.subject.engine_executed:
+        output.say(
+            f"note: these are figures of the engine's graph, executed in"
+            f" {result.subject.executed_on}; the engine itself was not executed"
         )
     if report is not None:
         from .validate.report import write_report
@@ -711,22 +697,40 @@ def validate_command(
         check_budget(result.datasets, max_drift)
 
 
-@command("ls", engines_group)
+@command(
+    "ls",
+    engines_group,
+    examples=[
+        ("srdeploy engines ls", "what is there, the last used first"),
+        ("srdeploy engines ls --json -", "the same for a script"),
+    ],
+)
 def engines_ls_command(output: Output) -> None:
     """Show what the store holds, the last used engine first."""
-    from .commands.engines import format_engines, list_engines
+    from .commands.engines import format_engines, list_engines, summary_of
     from .runtime.store import EngineStore
 
     listed = list_engines(EngineStore())
-    for line in format_engines(listed):
-        output.say(line)
+    output.say(summary_of(listed))
+    if listed["engines"]:
+        output.show(format_engines(listed))
     output.result(listed)
 
 
-@command("verify", engines_group)
+@command(
+    "verify",
+    engines_group,
+    examples=[
+        ("srdeploy engines verify", "exit code 1 where something is damaged"),
+        ("srdeploy engines verify --repair", "remove what is damaged"),
+    ],
+)
 @click.option("--repair", is_flag=True, help="Remove damaged engines.")
 def engines_verify_command(output: Output, repair: bool) -> None:
-    """Check every byte of the store; exit 1 where something is damaged and stays."""
+    """Check every byte of the store.
+
+    Exits with 1 where something is damaged and stays.
+    """
     from .commands.engines import counted, damaged_error, verify_engines
     from .runtime.store import EngineStore
 
@@ -739,7 +743,14 @@ def engines_verify_command(output: Output, repair: bool) -> None:
     output.say(f"whole: {counted(count - len(damaged))}")
 
 
-@command("prune", engines_group)
+@command(
+    "prune",
+    engines_group,
+    examples=[
+        ("srdeploy engines prune --older 30", "what was not used for 30 days"),
+        ("srdeploy engines prune --keep 2", "down to 2 GiB"),
+    ],
+)
 @click.option(
     "--keep",
     "keep_gib",
@@ -755,49 +766,77 @@ def engines_verify_command(output: Output, repair: bool) -> None:
     help="Remove what was not used for so long, whatever its size.",
 )
 def engines_prune_command(output: Output, **options: Any) -> None:
-    """Remove the least recently used engines, and what killed processes left."""
+    """Remove engines that were not used for long.
+
+    The least recently used go first, and what killed processes left goes too.
+    """
     from .commands.engines import prune_engines
     from .runtime.store import EngineStore
 
     output.result(prune_engines(EngineStore(), **options, say=output.say))
 
 
-@command("export", engines_group)
+@command(
+    "export",
+    engines_group,
+    examples=[
+        ("srdeploy engines export net.engine", "net.engine.srbundle, for another machine"),
+        ("srdeploy engines export 3f2a --as-engine", "an entry of the store as a file"),
+    ],
+)
 @click.argument("which", metavar="ENGINE_OR_DIGEST")
 @click.option(
     "-o",
     "--output",
     "path",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="File to write.  [default: the engine's name, with .srbundle]",
 )
 @click.option("--as-engine", is_flag=True, help="Write the engine and its manifest, no bundle.")
 def engines_export_command(output: Output, which: str, path: Path | None, as_engine: bool) -> None:
-    """Write an engine, with the graph it was built from, as a bundle for another machine."""
+    """Write an engine as a bundle for another machine.
+
+    A bundle holds the graph too that the engine was built from.
+    """
     from .commands.engines import export_engine
     from .runtime.store import EngineStore
 
     output.result(export_engine(EngineStore(), which, path, as_engine, output.say).document())
 
 
-@command("import", engines_group)
-@click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("-o", "--output", "path", type=click.Path(path_type=Path), help="Engine to write.")
+@command(
+    "import",
+    engines_group,
+    examples=[
+        ("srdeploy engines import net.srbundle", "into the store"),
+        ("srdeploy engines import net.srbundle -o net.engine", "and as a file"),
+    ],
+)
+@click.argument("bundle", type=FilePath())
+@click.option("-o", "--output", "path", type=FilePath(), help="Engine to write.")
 def engines_import_command(output: Output, bundle: Path, path: Path | None) -> None:
-    """Put a bundle's engine into the store; rebuild it where it does not fit this machine."""
+    """Put a bundle's engine into the store.
+
+    It is rebuilt where it does not fit this machine.
+    """
     from .commands.engines import import_engine
     from .runtime.store import EngineStore
 
     output.result(import_engine(EngineStore(), bundle, path, output.say).document())
 
 
-@command("doctor")
+@command(
+    "doctor",
+    examples=[
+        ("srdeploy doctor", "in words"),
+        ("srdeploy doctor --json -", "for a report of a fault"),
+    ],
+)
 def doctor_command(output: Output) -> None:
     """Show what this machine can do, and what installs the rest."""
     from .commands.doctor import check_base, doctor, format_report, to_json
 
     report = doctor(output.say)
-    for line in format_report(report):
-        output.say(line)
+    output.show(format_report(report))
     output.result(to_json(report))
     check_base(report)

@@ -15,8 +15,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution
@@ -60,6 +58,9 @@ def _requirement(extra: str) -> list[str]:
         if (root / "pyproject.toml").is_file():
             return ["-e", f"{root}[{extra}]"]
         return [f"{PACKAGE}[{extra}]"]
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname  # here, as it takes longer than the rest
+
     came_from = _direct_url(found)
     url, editable = came_from.get("url", ""), came_from.get("dir_info", {}).get("editable")
     if not url:
@@ -67,14 +68,14 @@ def _requirement(extra: str) -> list[str]:
     if urlsplit(url).scheme == "file":
         place = Path(url2pathname(urlsplit(url).path))
         if not place.exists():  # a wheel or checkout that was removed: name what it asked for
-            return sorted(dict.fromkeys(_requirements_of(found, extra)))
+            return sorted(dict.fromkeys(requirements_of(found, extra)))
         return [*(["-e"] if editable else []), f"{place}[{extra}]"]
     if source := came_from.get("vcs_info"):
         url = f"{source['vcs']}+{url}@{source.get('commit_id', 'HEAD')}"
     return [f"{PACKAGE}[{extra}] @ {url}"]
 
 
-def _requirements_of(found: Distribution, extra: str) -> Iterator[str]:
+def requirements_of(found: Distribution, extra: str) -> Iterator[str]:
     """What an extra consists of, extras of srdeploy that it names included."""
     for line in found.requires or ():
         requirement, _, condition = line.partition(";")
@@ -83,7 +84,7 @@ def _requirements_of(found: Distribution, extra: str) -> Iterator[str]:
         name, _, rest = requirement.strip().partition("[")
         if name == PACKAGE:
             for inner in rest.rstrip("]").split(","):
-                yield from _requirements_of(found, inner.strip())
+                yield from requirements_of(found, inner.strip())
         else:
             yield requirement.strip()
 

@@ -60,7 +60,7 @@ def render_build_page(
     return page(
         "srdeploy build",
         f"{subject.variant} · {subject.precision} · {subject.target}",
-        _verdict(manifest, subject, quality, max_drift)
+        _verdict(manifest, subject, quality, max_drift, int8)
         + listed("Findings", findings)
         + drift_by_picture(quality, max_drift)
         + (search_sections(int8) if int8 else "")
@@ -93,13 +93,14 @@ def _verdict(
     subject: Subject,
     quality: Sequence[DatasetResult],
     max_drift: float | None,
+    int8: Int8Report | None,
 ) -> str:
     kind, said = headline(quality, max_drift)
     drift, milliseconds = worst_drift(quality), manifest.milliseconds
     height, width = manifest.build.shapes.optimum
     figures = (
         ("worst mean drift", "not measured" if math.isnan(drift) else f"{signed(drift)} dB"),
-        ("budget", "none given" if max_drift is None else f"{signed(-max_drift)} dB"),
+        _budget(max_drift, int8),
         ("of the MACs in int8", f"{manifest.int8_mac_share:.1%}"),
         (
             f"a frame of {width}×{height}",
@@ -107,3 +108,12 @@ def _verdict(
         ),
     )
     return verdict(kind, said, execution(subject)) + facts(figures)
+
+
+def _budget(max_drift: float | None, int8: Int8Report | None) -> tuple[str, str]:
+    """What the engine is held against, else what the search went by of itself."""
+    if max_drift is not None:
+        return "budget", f"{signed(-max_drift)} dB"
+    if int8 is not None and math.isfinite(int8.max_drift):
+        return "default budget, of the search alone", f"{signed(-int8.max_drift)} dB"
+    return "budget", "none given"

@@ -8,8 +8,9 @@ from typing import Any
 
 from .outcome import Int8Report, Layer
 
-LONGEST_NAME = 40
-HEADS = ("layer", "before", "after", "repairs", "precision")
+LONGEST_NAME = 30
+"""Of a layer, in letters: with what follows it, its line fits a terminal of 80 columns."""
+HEADS = ("layer", "before", "after", "in", "repairs")
 
 
 def to_json(int8: Int8Report) -> dict[str, Any]:
@@ -43,10 +44,9 @@ def layer_table(int8: Int8Report, most: int = 12) -> list[str]:
         return []
     shown, rest = int8.layers[:most], int8.layers[most:]
     rows = [HEADS, *(_cells(layer) for layer in shown)]
-    name, before, after, repairs, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
+    name, before, after, kind, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
     lines = [
-        f"{r[0]:<{name}}  {r[1]:>{before}}  {r[2]:>{after}}  {r[3]:<{repairs}}  {r[4]}"
-        for r in rows
+        f"{r[0]:<{name}}  {r[1]:>{before}}  {r[2]:>{after}}  {r[3]:<{kind}}  {r[4]}" for r in rows
     ]
     return [*lines, *([f"and {len(rest)} more{_bound(rest)}"] if rest else [])]
 
@@ -56,8 +56,8 @@ def _cells(layer: Layer) -> tuple[str, str, str, str, str]:
         shortened(layer.node, LONGEST_NAME),
         _signed(layer.plain_drift),
         _signed(layer.drift),
-        ", ".join(layer.repairs) or "–",
         layer.precision.value,
+        ", ".join(layer.repairs) or "–",
     )
 
 

@@ -34,8 +34,8 @@ from .tuning import Tuning
 WORTH_FACTORS = 5e-3
 """Gain in dB of the whole graph from which factors of their own are worth their passes."""
 
-OWN_FACTOR = "equalised by a factor of its own"
-EQUALISED = "equalised into its neighbours"
+OWN_FACTOR = "own factor"
+EQUALISED = "equalised"
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .. import data
-from ..errors import EngineError, SrDeployError, TargetUnavailable
+from ..errors import EngineError, TargetUnavailable
 from ..files import digest_file
 from ..runtime import video
 from ..runtime.engine import read_manifest, why_stale
@@ -19,11 +17,11 @@ from ..runtime.session import Session
 from ..runtime.targets import open_target
 from ..runtime.tiling import TiledSession
 from ..spec import Manifest
-from . import DEFAULT_MODEL, DEFAULT_SCALE, Say
+from . import Say
 from .build_engine import BuildOptions, build_engine
-from .export import ExportOptions, export
 from .newest import newest_engine, newest_model
 from .opening import is_bundle, manifest_of, open_or_rebuild
+from .source_model import make_model
 from .while_building import built_meanwhile, quick_engine
 
 GPU_PROVIDERS = frozenset({"cuda", "tensorrt"})
@@ -58,7 +56,7 @@ def find_or_build(engine: Path | None, say: Say) -> Path:
     if path is None:
         if (other := newest_engine(Path(), runnable=False)) is not None:
             say(f"{other} is here, but this machine cannot run it")
-        model = newest_model(Path()) or _make_model(say)
+        model = newest_model(Path()) or make_model(say)
         say(f"building an engine from {model} …")
         path = build_engine(model, BuildOptions(), None, say).path
         say(f"wrote {path}")
@@ -157,7 +155,7 @@ def _to_build(choice: EngineChoice, say: Say) -> Path | None:
         if path and (reason := _unusable(path)):
             say(f"{reason}: it is built again")
             path = None
-    return None if path else model or _make_model(say)
+    return None if path else model or make_model(say)
 
 
 def _unusable(path: Path) -> str:
@@ -171,23 +169,6 @@ def _unusable(path: Path) -> str:
     except TargetUnavailable as exc:
         return exc.message
     return f"{path} {reason}" if reason else ""
-
-
-def _make_model(say: Say) -> Path:
-    """Export the default model, or take the bundled ONNX where torch is not installed."""
-    if importlib.util.find_spec("torch") is not None:
-        say(f"no engine and no ONNX here: exporting {DEFAULT_MODEL} x{DEFAULT_SCALE} …")
-        result = export(ExportOptions(), None, say)
-        say(f"wrote {result.path}")
-        return result.path
-    bundle = data.bundled_onnx("vapsr-s-x4")
-    if bundle is None:
-        raise SrDeployError(
-            "there is no engine, no ONNX and no torch to export one with",
-            "pip install 'srdeploy[torch]', or bring an ONNX exported elsewhere",
-        )
-    say(f"no engine and no ONNX here: taking the bundled {bundle.name}")
-    return bundle
 
 
 def _with_halo(options: video.VideoOptions, manifest: Manifest, say: Say) -> video.VideoOptions:

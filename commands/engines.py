@@ -7,8 +7,9 @@ import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..console import printable
 from ..errors import EngineError
 from ..files import write_bytes
 from ..runtime.bundle import SUFFIX, bundle_bytes, read_bundle
@@ -20,6 +21,9 @@ from ..runtime.store_shelf import StoreEntry
 from ..spec import Manifest
 from . import Say
 from .opening import fitting
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 SHORT = 12
 """Characters of a digest that are shown."""
@@ -85,31 +89,50 @@ def _row(entry: StoreEntry) -> dict[str, Any]:
     }
 
 
-def format_engines(listed: dict[str, Any]) -> list[str]:
-    """The list as lines for people."""
-    lines = [_line(row) for row in listed["engines"]]
+def summary_of(listed: dict[str, Any]) -> str:
+    """What the list holds in a line."""
     size, limit = listed["bytes"] / MIB, listed["limit_bytes"] / GIB
-    heading = f"{counted(len(lines))}, {size:.1f} MiB of {limit:g} GiB, in {listed['folder']}"
-    return [heading, *lines]
+    count = counted(len(listed["engines"]))
+    return f"{count}, {size:.1f} MiB of {limit:g} GiB, in {listed['folder']}"
+
+
+def format_engines(listed: dict[str, Any]) -> RenderableType:
+    """The list as a table for people."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("engine", "ms", "drift, dB", "MiB"):
+        table.add_column(heading, no_wrap=True, justify="left" if heading == "engine" else "right")
+    table.add_column("used (UTC)", no_wrap=True)
+    table.add_column("what")
+    for row in listed["engines"]:
+        table.add_row(*(Text(printable(cell)) for cell in _cells(row)))
+    return table
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    speed, drift = row.get("milliseconds"), row.get("drift")
+    return (
+        row["digest"][:SHORT],
+        "–" if speed is None else f"{speed:.1f}",
+        "–" if drift is None else f"{drift:+.3f}",
+        f"{row['bytes'] / MIB:.1f}",
+        row["used"][:16].replace("T", " "),
+        _what(row),
+    )
+
+
+def _what(row: dict[str, Any]) -> str:
+    if row["variant"] is None:
+        return "damaged: its manifest cannot be read"
+    version = row["target_version"].partition("-")[0]  # OpenVINO adds its commit
+    return f"{row['variant']} {row['precision']}, {row['target']} {version}, {row['device']}"
 
 
 def counted(number: int) -> str:
     """A number of engines in words."""
     return "1 engine" if number == 1 else f"{number} engines"
-
-
-def _line(row: dict[str, Any]) -> str:
-    size = f"{row['bytes'] / MIB:.1f} MiB"
-    start = f"{row['digest'][:SHORT]}  {size:>11}  {row['used'][:16].replace('T', ' ')}"
-    if row["variant"] is None:
-        return f"{start}  damaged: its manifest cannot be read"
-    speed = "—" if row["milliseconds"] is None else f"{row['milliseconds']:.1f} ms"
-    drift = "—" if row["drift"] is None else f"{row['drift']:+.3f} dB"
-    target = f"{row['target']} {row['target_version']}"
-    return (
-        f"{start}  {row['variant']:<16} {row['precision']:<5} {speed:>10} {drift:>10}"
-        f"  {target}  {row['device']}"
-    )
 
 
 def verify_engines(store: EngineStore, repair: bool, say: Say) -> dict[str, str]:

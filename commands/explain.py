@@ -2,65 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
-from ..runtime.layers import BuiltLayer, LayerReport
+from ..console import printable
+from ..runtime.layers import BuiltLayer, LayerReport, NodePrecision
 from . import Say
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+Show: TypeAlias = "Callable[[RenderableType], None]"
+"""Takes what rich draws, for the user."""
 
 SLOWEST = 5
 MOST_NODES = 3
+LAYER_HEADS = ("ms", "share", "reads", "writes", "kind", "layer")
+NODE_HEADS = ("asked", "built", "", "node")
+NUMBERS = frozenset({"ms", "share"})
 
 
-def say_layers(report: LayerReport, everything: bool, say: Say) -> None:
+def show_layers(report: LayerReport, everything: bool, say: Say, show: Show) -> None:
     """Print what is known of the layers of an engine.
 
     Args:
         report: As they were built.
         everything: Whether to print every layer, or only what differs and takes longest.
         say: Takes lines for the user.
+        show: Takes tables.
     """
     if not report.layers:
         if everything:
             say("this target does not tell its layers")
         return
-    for line in layer_lines(report) if everything else _summary(report):
-        say(line)
-
-
-def layer_lines(report: LayerReport) -> Iterator[str]:
-    """Every layer, then every convolution and matrix product."""
     total = sum(layer.milliseconds or 0 for layer in report.layers)
-    yield f"{'ms':>8} {'share':>6}  {'reads':<16} {'writes':<10} {'kind':<16} layer"
-    for layer in report.layers:
-        yield _layer_line(layer, total)
-    yield "precision of convolutions and matrix products, asked -> built:"
-    for node in report.nodes:
-        mark = "  <- differs" if node.differs else ""
-        yield f"  {node.asked:>5} -> {node.built or 'not told':<8} {node.node}{mark}"
+    if everything:
+        show(_table(LAYER_HEADS, (_layer_cells(layer, total) for layer in report.layers)))
+        say("precision of convolutions and matrix products:")
+        show(_table(NODE_HEADS, map(_node_cells, report.nodes)))
+        return
+    say(_summary(report))
+    timed = [layer for layer in report.layers if layer.milliseconds is not None]
+    if slowest := sorted(timed, key=lambda layer: -(layer.milliseconds or 0))[:SLOWEST]:
+        show(_table(LAYER_HEADS, (_layer_cells(layer, total) for layer in slowest)))
 
 
-def _layer_line(layer: BuiltLayer, total: float) -> str:
-    took, share = "-", "-"
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> RenderableType:
+    """The last column takes what room is left and is wrapped."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for head in heads:
+        table.add_column(head, overflow="fold", justify="right" if head in NUMBERS else "left")
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    return table
+
+
+def _layer_cells(layer: BuiltLayer, total: float) -> tuple[str, ...]:
+    took, share = "–", "–"
     if layer.milliseconds is not None:
         took = f"{layer.milliseconds:.3f}"
-        share = f"{layer.milliseconds / total:.1%}" if total else "-"
+        share = f"{layer.milliseconds / total:.1%}" if total else "–"
     reads, writes = (" ".join(dict.fromkeys(types)) for types in (layer.inputs, layer.outputs))
     what = ", ".join(layer.nodes[:MOST_NODES]) or layer.name
     if len(layer.nodes) > MOST_NODES:
         what += f" and {len(layer.nodes) - MOST_NODES} more"
-    return f"{took:>8} {share:>6}  {reads:<16} {writes:<10} {layer.kind:<16} {what}"
+    return took, share, reads, writes, layer.kind, what
 
 
-def _summary(report: LayerReport) -> Iterator[str]:
-    """What the builder chose, and where the time goes."""
+def _node_cells(node: NodePrecision) -> tuple[str, ...]:
+    return node.asked, node.built or "not told", "differs" if node.differs else "", node.node
+
+
+def _summary(report: LayerReport) -> str:
+    """What the builder chose."""
     counts: dict[str, int] = {}
     for node in report.nodes:
         kind = node.built or "not told"
         counts[kind] = counts.get(kind, 0) + 1
     built = ", ".join(f"{count} in {kind}" for kind, count in sorted(counts.items()))
-    yield f"{len(report.layers)} layers; convolutions and matrix products: {built}"
-    timed = [layer for layer in report.layers if layer.milliseconds is not None]
-    total = sum(layer.milliseconds or 0 for layer in timed)
-    slowest = sorted(timed, key=lambda layer: -(layer.milliseconds or 0))[:SLOWEST]
-    for layer in slowest:
-        yield _layer_line(layer, total)
+    return f"{len(report.layers)} layers; convolutions and matrix products: {built}"

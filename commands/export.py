@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ExportError, SrDeployError
 from ..files import write_bytes
+from ..installation import install_extra
 from ..spec import ModelSpec, Precision
 from . import DEFAULT_MODEL, DEFAULT_SCALE, Say
 
@@ -73,8 +74,8 @@ def export(options: ExportOptions, output: Path | None, say: Say) -> ExportResul
     if importlib.util.find_spec("torch") is None:
         raise SrDeployError(
             "export reads PyTorch checkpoints, and torch is not installed",
-            "pip install 'srdeploy[torch]'; without it, run and build-engine start from the"
-            " ONNX that comes with srdeploy",
+            f"{install_extra('torch')}; without it, run and build-engine start from the ONNX"
+            " that comes with srdeploy",
         )
     from ..export.passes import run_passes
     from ..export.precision import lower

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 
 from ..calib.int8 import Int8Result
-from ..errors import EngineError, TargetUnavailable
+from ..errors import EngineError
 from ..export.macs import int8_mac_share
 from ..export.pixels import with_pixels
 from ..export.precision import lower
@@ -22,12 +22,13 @@ from ..runtime.fitting import FittingSession
 from ..runtime.layers import LayerReport
 from ..runtime.session import Session
 from ..runtime.store import EngineStore
-from ..runtime.targets import Target, open_target, target_names
+from ..runtime.targets import Target
 from ..spec import BuildConfig, Manifest, ModelSpec, Precision, ShapeRange
 from ..validate.datasets import Dataset
 from ..validate.drift import DatasetResult, measure, to_records
 from . import Say
 from .half_range import HalfRange
+from .stand_in import open_graph, stand_in_of
 
 TIMED_FRAMES = 5
 
@@ -206,12 +207,11 @@ def _measured(source: Source, target: Target, built: Built, graph: bytes, say: S
         manifest = dataclasses.replace(manifest, milliseconds=milliseconds, drift=records)
         return dataclasses.replace(built, manifest=manifest, quality=quality, layers=layers)
     notes = (*manifest.notes, f"the engine was not executed: {why_not}")
-    stand_in = _stand_in(manifest.build)
+    stand_in = stand_in_of(manifest.build)
     if stand_in is None:
         notes += (f"its drift is unknown: no target here runs {manifest.build.rest} graphs",)
         return dataclasses.replace(built, manifest=dataclasses.replace(manifest, notes=notes))
-    same = stand_in.build(graph, dataclasses.replace(manifest.build, capabilities=()))
-    with stand_in.open(same.content, manifest) as session:
+    with open_graph(stand_in, graph, manifest) as session:
         quality = measured_quality(source, session, target, manifest)
     notes += (f"its drift was measured by executing the same graph in {stand_in.name}",)
     records = to_records(quality, executed_on=stand_in.name)
@@ -225,18 +225,6 @@ def measured_quality(
     """Drift of a session, on windows of the proof pictures where it takes no other sizes."""
     engine, reference = (comparable(s, target, manifest) for s in (session, source.reference))
     return measure(engine, reference, [source.proof], source.spec.scale)
-
-
-def _stand_in(build: BuildConfig) -> Target | None:
-    """A target that executes the graph of an engine which cannot run on this machine."""
-    for name in target_names():
-        try:
-            target = open_target(name)
-        except TargetUnavailable:
-            continue
-        if target.runs_here() is None and {build.precision, build.rest} <= target.precisions:
-            return target
-    return None
 
 
 def _layer_times(target: Target, built: Built, say: Say) -> dict[str, float]:

@@ -82,9 +82,18 @@ def run(
             target,
             session,
             options,
-            lambda state: progress(state.done, state.total, f"{state.fps:.1f} frames/s"),
+            lambda state: progress(state.done, state.total, speed(state.fps)),
         )
         return RunResult(target, result.frames, result, result.notes)
+
+
+def speed(frames_per_second: float) -> str:
+    """Frames a second, or below one the seconds that a frame takes; empty before the first."""
+    if frames_per_second <= 0:
+        return ""
+    if frames_per_second < 1:
+        return f"{1 / frames_per_second:.1f} s a frame"
+    return f"{frames_per_second:.1f} frames/s"
 
 
 def _run_folder(

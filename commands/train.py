@@ -12,6 +12,7 @@ from .. import data
 from ..errors import TrainingError
 from ..files import write_bytes
 from ..models import candidates
+from ..train.checkpoint import check
 from ..train.depthwise import speed_up
 from ..train.devices import Devices, on_devices
 from ..train.log import Log
@@ -109,11 +110,11 @@ def _train_here(devices: Devices, job: Job, say: Say) -> dict[str, Any]:
     checkpoint = run / "checkpoint.pth"
     world = world_of(recipe.degradation)
     told = say if first else _silent
-    sampler = open_sampler(job.folders, job.scale, recipe.patch, world, told, recipe.seed)
-    lines = [f"{variant.name}: {len(sampler.pairs)} pictures, {len(sampler.skipped)} left out"]
-    lines += [f"left out: {line}" for line in sampler.skipped[:5]]
+    # what can be refused comes before the pictures, which may take minutes to decode
     network = untrained(family, variant, recipe.seed)
-    teacher = None
+    lines, teacher = [], None
+    if checkpoint.exists():
+        check(checkpoint, network, recipe)
     if job.teacher is not None:
         teacher, name = load_teacher(job.teacher, job.scale)
         speed_up(teacher.to(devices.device))
@@ -121,7 +122,11 @@ def _train_here(devices: Devices, job: Job, say: Say) -> dict[str, Any]:
     if job.weights is not None and not checkpoint.exists():
         lines.append(f"starts from {job.weights}: {start_from(job.weights, network, family)}")
     speed_up(network.to(devices.device))
+    objective = objective_of(recipe, network, teacher)
     pairs = validation_pairs(job.validation, job.scale)
+    sampler = open_sampler(job.folders, job.scale, recipe.patch, world, told, recipe.seed)
+    told(f"{variant.name}: {len(sampler.pairs)} pictures, {len(sampler.skipped)} left out")
+    lines = [*(f"left out: {line}" for line in sampler.skipped[:5]), *lines]
     if world is not None:
         pairs = degrade(pairs, job.scale, world)
     for line in lines:
@@ -134,7 +139,7 @@ def _train_here(devices: Devices, job: Job, say: Say) -> dict[str, Any]:
         checkpoint,
         pairs,
         say,
-        objective=objective_of(recipe, network, teacher),
+        objective=objective,
         devices=devices,
         log=log,
     )

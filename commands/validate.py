@@ -19,7 +19,8 @@ from ..validate.reference import open_reference
 from . import Say
 from .calibration import refuse_calibrated
 from .newest import newest_engine, newest_model
-from .opening import manifest_of, open_or_rebuild
+from .opening import manifest_of
+from .stand_in import open_or_stand_in
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ def validate(
     """Measure an engine, or an exported ONNX, on the data sets in ``folder``.
 
     Args:
-        engine: An engine or bundle; None with ``model`` to measure the ONNX itself in ONNX Runtime.
+        engine: An engine or bundle, whose graph is executed elsewhere where it cannot run here;
+            None with ``model`` to measure the ONNX itself in ONNX Runtime.
         model: An exported ONNX: what is measured, or with ``engine`` its reference. With
             neither, the newest engine of the current directory, else the newest ONNX.
         folder: Data sets, see :func:`~srdeploy.validate.datasets.find_datasets`.
@@ -46,7 +48,7 @@ def validate(
         SrDeployError: Something is missing, damaged, or does not belong together.
     """
     if engine is None and model is None:
-        engine = newest_engine(Path())
+        engine = _newest_engine(say)
         model = None if engine else newest_model(Path())
         if engine is None and model is None:
             raise SrDeployError(
@@ -61,12 +63,20 @@ def validate(
     graph, spec = _reference_model(engine, manifest, model)
     datasets = find_datasets(folder, spec.scale)
     refuse_calibrated(manifest, datasets)
-    session, manifest = open_or_rebuild(engine, say)
+    session, manifest = open_or_stand_in(engine, say)
     with session, open_reference(graph, spec) as reference:
         results = measure(session, reference, datasets, spec.scale, progress)
         for note in session.notes:
             say(f"note: {note}")
         return ValidationResult(Subject.of(manifest, session), results, manifest)
+
+
+def _newest_engine(say: Say) -> Path | None:
+    """The newest engine here that runs on this machine; where none does, the newest of all."""
+    runnable, newest = newest_engine(Path()), newest_engine(Path(), runnable=False)
+    if runnable and newest and newest != runnable:
+        say(f"passed over, as it cannot run here: {newest}, which is newer")
+    return runnable or newest
 
 
 def _validate_model(path: Path, folder: Path, progress: Progress | None) -> ValidationResult:

@@ -3,12 +3,16 @@
     python examples/main_job.py [FOLDER]
 
 Runs the three commands in FOLDER (by default ``demo-out``), exactly as a user would type them,
-and ends with the path of the video, the measured drift and the frames per second.
+the last of them in a terminal, and ends with the path of the video, the measured drift and the
+speed.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import pty
+import re
 import shlex
 import shutil
 import subprocess
@@ -16,6 +20,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from srdeploy.commands.run import speed
 from srdeploy.data.demo_clip import make_demo_clip
 
 COMMANDS = (
@@ -25,15 +30,43 @@ COMMANDS = (
 )
 
 
-def run(command: str, folder: Path) -> dict[str, Any]:
+CURSOR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
+BAR = "━"
+
+
+def in_terminal(words: list[str | Path], folder: Path) -> int:
+    """Run a command in a terminal of its own, show what stays there, and return its exit code."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(words, cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown = bytearray()
+    while True:
+        try:
+            part = os.read(ours, 4096)
+        except OSError:  # the command has closed its end
+            break
+        if not part:
+            break
+        shown += part
+        if sys.stdout.isatty():
+            os.write(sys.stdout.fileno(), part)
+    os.close(ours)
+    if not sys.stdout.isatty():
+        lines = CURSOR.sub("", shown.decode()).splitlines()
+        print("\n".join(line for line in lines if line and BAR not in line))
+    return process.wait()
+
+
+def run(command: str, folder: Path, terminal: bool) -> dict[str, Any]:
     """Run one command in ``folder``, show what it prints, and return its result."""
     print(f"\n$ {command}", flush=True)
     words = shlex.split(command)
     program = Path(sys.executable).with_name(words[0])
     result = folder / ".result.json"
-    done = subprocess.run([program, *words[1:], "--json", result.name], cwd=folder, check=False)
-    if done.returncode:
-        sys.exit(done.returncode)
+    line: list[str | Path] = [program, *words[1:], "--json", result.name]
+    code = in_terminal(line, folder) if terminal else subprocess.call(line, cwd=folder)
+    if code:
+        sys.exit(code)
     document: dict[str, Any] = json.loads(result.read_text())
     result.unlink()
     return document
@@ -46,14 +79,14 @@ def main() -> None:
     folder.mkdir(parents=True)
     make_demo_clip(folder / "video.mp4")
     print(f"made {folder / 'video.mp4'}, a moving camera over bundled photographs, with sound")
-    _, engine, video = (run(command, folder) for command in COMMANDS)
+    _, engine, video = (run(command, folder, command == COMMANDS[-1]) for command in COMMANDS)
     print()
     for record in engine["drift"]:
         print(
             f"drift:  {record['drift']:+.3f} dB on {record['dataset']}"
             f" (int8 on {record['executed_on']} against {record['reference_runtime']} fp32)"
         )
-    print(f"speed:  {video['fps']:.1f} frames/s, {video['width']}×{video['height']}")
+    print(f"speed:  {speed(video['fps'])}, {video['width']}×{video['height']}")
     print(f"video:  {folder / video['output']}")
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import tensorrt as trt
 
 from ..errors import PluginError
+from ..installation import install
 from . import VERSION, op_names, plugin_versions
 
 TENSORRT_PLUGIN_VERSION = "1"
@@ -73,7 +74,7 @@ def check_bindings() -> None:
         # its creator calls int() on an array of one element
         raise PluginError(
             f"the plugins of TensorRT {tensorrt} do not get on with numpy {numpy}",
-            "pip install 'numpy<2.4', or use TensorRT 11",
+            f"{install('numpy<2.4')}, or use TensorRT 11",
         )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import TargetUnavailable
+from ..installation import install, uninstall
 from ..spec import Gpu
 from . import gpu_facts, shared_libraries
 
@@ -85,7 +86,7 @@ def problems(installed: OnnxRuntime, name: str) -> tuple[tuple[str, str], ...]:
     if not library.is_file():
         if os.name != "posix":  # the files have other names there, and say nothing to us
             return _driver_problems(installed.cuda)
-        fix = "pip uninstall -y onnxruntime && pip install --force-reinstall onnxruntime-gpu"
+        fix = f"{uninstall('onnxruntime')} && {install('onnxruntime-gpu', again=True)}"
         return (("it was built without", fix),)
     missing = shared_libraries.load_needed(library, provider.opens)
     absent = [name for name in missing if name != "libcuda.so.1"]  # the driver's own
@@ -111,7 +112,7 @@ def _brings(soname: str, installed: OnnxRuntime) -> str:
     """The line that installs a library."""
     stem, _, version = soname.partition(".so.")
     if stem.startswith("libnv") and stem != "libnvrtc":  # libnvinfer, libnvonnxparser
-        return f"pip install 'tensorrt-cu{installed.cuda.partition('.')[0]}=={version}.*'"
+        return install(f"tensorrt-cu{installed.cuda.partition('.')[0]}=={version}.*")
     if stem.startswith(("libcu", "libnvrtc")):
-        return f"pip install 'onnxruntime-gpu[cuda,cudnn]=={installed.version}'"
+        return install(f"onnxruntime-gpu[cuda,cudnn]=={installed.version}")
     return f"install the package of your distribution that has {soname}"

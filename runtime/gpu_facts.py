@@ -10,6 +10,7 @@ import ctypes
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from ..errors import TargetUnavailable
 from ..spec import Gpu
@@ -20,10 +21,13 @@ DRIVER_LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _NO_DEVICE, _OUT_OF_RANGE = 100, 101
 _MAJOR, _MINOR = 75, 76
 
-NEWER_DRIVER = (
-    "sudo ubuntu-drivers install (on Ubuntu; elsewhere from https://www.nvidia.com/drivers)"
+_GET_DRIVER = (
+    "sudo ubuntu-drivers install",
+    "elsewhere than on Ubuntu: https://www.nvidia.com/drivers",
 )
-INSTALL_DRIVER = f"{NEWER_DRIVER}; a container sees it when it is started with --gpus all"
+DRIVER_FIXES = (*_GET_DRIVER, "a container sees it when it is started with --gpus all")
+NEWER_DRIVER = "; ".join(_GET_DRIVER)
+INSTALL_DRIVER = "; ".join(DRIVER_FIXES)
 _HINTS = {
     34: "a stub of the CUDA toolkit was loaded: take its folder 'stubs' out of LD_LIBRARY_PATH",
     35: NEWER_DRIVER,
@@ -45,6 +49,28 @@ def gpus() -> tuple[Gpu, ...]:
     library = _driver()
     driver = _version(library)
     return tuple(_gpu(library, index, driver) for index in range(_count(library)))
+
+
+def hardware(root: Path = Path("/")) -> bool:
+    """Whether Linux sees an NVIDIA GPU in this machine, with a driver or without.
+
+    Args:
+        root: The folder that has ``sys``, ``dev`` and ``proc``.
+    """
+    # what the kernel's driver makes; WSL has no PCI, but a device for all GPUs of Windows
+    made = (*(root / "dev").glob("nvidia*"), root / "proc/driver/nvidia", root / "dev/dxg")
+    if any(path.exists() for path in made):
+        return True
+    return any(map(_is_nvidia_gpu, (root / "sys/bus/pci/devices").glob("*")))
+
+
+def _is_nvidia_gpu(device: Path) -> bool:
+    try:
+        vendor, kind = ((device / name).read_text().strip() for name in ("vendor", "class"))
+    except OSError:
+        return False
+    # PCI's numbers: NVIDIA, and the class of displays, of which GPUs without a plug are too
+    return vendor == "0x10de" and kind.startswith("0x03")
 
 
 def driver_problem(needed: str = "") -> str | None:

@@ -51,7 +51,7 @@ class PictureResult:
 def default_output(source: Path, scale: int) -> Path:
     """``STEM_x4.EXT`` beside the input; for a folder ``NAME_x4`` beside it."""
     if source.is_dir():
-        folder = source.resolve()
+        folder = source if source.name and source.name != ".." else source.resolve()
         return folder.with_name(f"{folder.name}_x{scale}")
     return source.with_name(f"{source.stem}_x{scale}{source.suffix}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,8 +12,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import click
 import pytest
 import torch
+from click.testing import CliRunner
 from srdeploy import data
 from srdeploy.calib.observers import OBSERVERS
 from srdeploy.cli import main
@@ -22,17 +25,19 @@ from srdeploy.errors import DriftExceeded
 from srdeploy.models import architecture
 from srdeploy.models.vapsr import VapSRConfig
 from srdeploy.spec import Precision
+from srdeploy.usage import Command
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
-def srdeploy(folder: Path, *words: str, **kwargs) -> subprocess.CompletedProcess[str]:
+def srdeploy(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the command line in ``folder``, with an empty cache of its own."""
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(REPOSITORY / ".src"),
         "SRDEPLOY_CACHE": str(folder / ".cache"),
         "HOME": str(folder),
+        **variables,
     }
     return subprocess.run(
         [sys.executable, "-m", "srdeploy", *words],
@@ -41,7 +46,6 @@ def srdeploy(folder: Path, *words: str, **kwargs) -> subprocess.CompletedProcess
         text=True,
         timeout=300,
         env=environment,
-        **kwargs,
     )
 
 
@@ -209,7 +213,6 @@ def check_error(done: subprocess.CompletedProcess[str], words: str, code: int = 
         (["export", "--model", "hat"], None, "no weights of hat x4"),
         (["export", "--model", "hat-tiny", "--static", "4x40"], None, "at least 5 pixels"),
         (["export", "--model", "hat-tiny", "--set", "conv_scale=1"], None, "--set"),
-        (["build-engine"], None, "no exported ONNX"),
         (["build-engine", "input.onnx"], b"not an onnx", "input.onnx"),
         (["build-engine", "absent.onnx"], None, "absent.onnx"),
         (["validate", "--data", "absent"], None, "no engine"),
@@ -248,6 +251,83 @@ def test_usage_errors_exit_2(words: list[str], tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("build-engine --fp32 --int8", "--fp32 and --int8 contradict each other"),
+        ("build-engine --bf16 --fp16 --int8", "--fp16 and --bf16 and --int8 contradict"),
+        ("run a.mp4 --scale 2", "srdeploy export --model vapsr --scale 2"),
+        ("run a.mp4 --int8", "srdeploy build-engine --int8"),
+        ("run a.mp4 b.mp4", 'for f in *.mp4; do srdeploy run "$f"; done'),
+        ("run a.mp4 --tiles 8", "--tile"),
+        ("build-engine a.onnx b.onnx", "run the command once for each"),
+        ("run https://example.org/a.mp4", "curl -LO 'https://example.org/a.mp4'"),
+        ("run a.mp4 -o rtmp://example.org/live", "'rtmp://example.org/live' is an address"),
+        ("export --weights https://example.org/a.pth", "is an address"),
+        ("build-engine s3://bucket/a.onnx", "is an address"),
+        ("build-engine --calib https://example.org/", "is an address"),
+        ("validate --data https://example.org/Set5.zip", "is an address"),
+        ("train --model vapsr --data http://example.org", "is an address"),
+    ],
+)
+def test_usage_errors_say_what_to_do(typed: str, said: str) -> None:
+    done = CliRunner().invoke(main, typed.split())
+    assert done.exit_code == 2
+    assert said in " ".join(done.output.split()), done.output
+
+
+def leaves(group: click.Group) -> list[click.Command]:
+    found = []
+    for command in group.commands.values():
+        found += leaves(command) if isinstance(command, click.Group) else [command]
+    return found
+
+
+@pytest.mark.parametrize("command", leaves(main), ids=lambda c: c.name)
+def test_help_ends_with_examples_that_parse(command: Command) -> None:
+    """Two or more, each a line of at most 80 columns that the parser takes."""
+    context = click.Context(command, terminal_width=80)
+    lines = command.get_help(context).splitlines()
+    shown = lines[lines.index("Examples:") + 1 :]
+    assert len(command.examples) >= 2
+    assert [line.strip() for line in shown[1::2]] == [line for line, _ in command.examples]
+    assert max(map(len, lines)) <= 80
+    for line, _ in command.examples:
+        part = next(part for part in line.split("|") if "srdeploy" in part)
+        words = shlex.split(part.split(";")[0])[1:]
+        group = main
+        while isinstance(found := group.commands[words.pop(0)], click.Group):
+            group = found
+        assert found is command
+        command.make_context(command.name, words)
+
+
+def test_help_fits_a_terminal() -> None:
+    for group in (main, main.commands["engines"]):
+        lines = group.get_help(click.Context(group, terminal_width=80)).splitlines()
+        assert max(map(len, lines)) <= 80
+        assert not [line for line in lines if line.endswith("...") and "COMMAND" not in line]
+
+
+def test_any_encoding_of_the_output_will_do(tmp_path: Path) -> None:
+    for words in (["models"], ["--help"], ["run", "--help"]):
+        done = srdeploy(tmp_path, *words, PYTHONIOENCODING="ascii")
+        assert done.returncode == 0, done.stderr
+    assert "1280?720" in srdeploy(tmp_path, "models", PYTHONIOENCODING="ascii").stdout
+
+
+def test_a_reader_that_has_enough_is_no_fault(tmp_path: Path) -> None:
+    """As in ``srdeploy models | head -1``."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "srdeploy", "models"]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY / ".src")}
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, env=environment)
+    os.close(writing)
+    assert b"fault" not in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
 def test_a_checkpoint_is_what_its_tensors_say(tmp_path: Path) -> None:
     weights = str(data.bundled_weights("enlcn-tiny-x4"))
     for words, says in (
@@ -274,7 +354,6 @@ def test_models_tells_what_each_costs(tmp_path: Path) -> None:
     for name, row in rows.items():
         line = next(line for line in done.stdout.splitlines() if line.startswith(name + " "))
         assert f"{row['parameters']:,}" in line
-        assert (row["here"] or row["get"]) in line
         assert (row["psnr"] is None) == (row["psnr_source"] is None)
         assert row["psnr_source"] is None or row["psnr_source"] in done.stdout
 
@@ -369,10 +448,10 @@ def test_without_torch(tmp_path: Path) -> None:
         "main(sys.argv[1:], prog_name='srdeploy')\n"
     )
 
-    def without_torch(*words: str) -> subprocess.CompletedProcess[str]:
+    def without_torch(*words: str, folder: str = ".") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-c", code, *words],
-            cwd=tmp_path,
+            cwd=tmp_path / folder,
             capture_output=True,
             text=True,
             timeout=300,
@@ -381,11 +460,16 @@ def test_without_torch(tmp_path: Path) -> None:
 
     done = without_torch("run", "video.mp4", "--json", "run.json")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "bundled vapsr-s-x4.onnx" in done.stdout
+    assert "taking vapsr-s-x4.onnx, which comes with srdeploy" in done.stdout
     assert json.loads((tmp_path / "run.json").read_text())["width"] == 256
     manifest = json.loads(next(tmp_path.glob("vapsr*.json")).read_text())
     assert manifest["drift"][0]["reference_runtime"] == "onnxruntime"
     check_error(without_torch("export", "--model", "vapsr"), "torch is not installed")
+    (tmp_path / "empty").mkdir()
+    done = without_torch("build-engine", "--fp32", "--target", "onnxruntime", folder="empty")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "taking vapsr-s-x4.onnx, which comes with srdeploy" in done.stdout
+    assert (tmp_path / "empty/vapsr-s-x4_fp32.onnxruntime.onnx").is_file()
 
 
 def test_observers_are_those_of_the_library() -> None:

@@ -112,6 +112,23 @@ def read(path: Path) -> dict[str, Any]:
         raise _foreign(path, exc) from exc
 
 
+def check(path: Path, network: nn.Module, recipe: Recipe) -> None:
+    """Refuse a checkpoint that :func:`resume` would refuse, before any work is done for the run.
+
+    Raises:
+        TrainingError: It is damaged, of another network, or of a recipe that differs in what
+            cannot change within a run.
+    """
+    state = read(path)
+    _changes(path, state["recipe"], recipe)
+    try:
+        theirs = {name: tensor.shape for name, tensor in state["params"].items()}
+    except AttributeError as exc:  # damaged inside
+        raise _foreign(path, exc) from exc
+    if theirs != {name: tensor.shape for name, tensor in network.state_dict().items()}:
+        raise _foreign(path, ValueError("its tensors are those of another network"))
+
+
 def resume(
     path: Path,
     network: nn.Module,

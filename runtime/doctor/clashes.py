@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from ..gpu_facts import INSTALL_DRIVER, NEWER_DRIVER
+from ...installation import install, uninstall
+from ..gpu_facts import DRIVER_FIXES, NEWER_DRIVER
 from .findings import Finding, State
 
 
@@ -20,6 +21,7 @@ class Facts:
         driver: Version of CUDA that the driver speaks; empty without a driver.
         ort_cuda: Version of CUDA that ONNX Runtime was built for; empty for none.
         ort_tensorrt: The libnvinfer that ONNX Runtime's TensorRT provider is linked to.
+        gpu: Whether there is an NVIDIA GPU; without one its libraries are of no use.
     """
 
     distributions: Mapping[str, str] = field(default_factory=dict)
@@ -28,33 +30,39 @@ class Facts:
     driver: str = ""
     ort_cuda: str = ""
     ort_tensorrt: str = ""
+    gpu: bool = True
+
+
+_Clash = tuple[str, ...]
+"""Name, detail, and what ends it, a line each."""
 
 
 def clashes(facts: Facts) -> tuple[Finding, ...]:
     """Each clash with the line that ends it."""
-    found = (
-        *_two_onnxruntimes(facts),
-        *_tensorrt_of_onnxruntime(facts),
-        *_numpy_of_tensorrt(facts),
-        *_cuda_of_driver(facts),
-        *_pycuda_without_driver(facts),
-        *_bindings_without_libraries(facts),
-    )
-    return tuple(Finding(name, State.BROKEN, detail, (fix,)) for name, detail, fix in found)
+    found = [*_two_onnxruntimes(facts)]
+    if facts.gpu:
+        found += [
+            *_tensorrt_of_onnxruntime(facts),
+            *_numpy_of_tensorrt(facts),
+            *_cuda_of_driver(facts),
+            *_pycuda_without_driver(facts),
+            *_bindings_without_libraries(facts),
+        ]
+    return tuple(Finding(name, State.BROKEN, detail, (*fixes,)) for name, detail, *fixes in found)
 
 
-def _two_onnxruntimes(facts: Facts) -> Iterator[tuple[str, str, str]]:
+def _two_onnxruntimes(facts: Facts) -> Iterator[_Clash]:
     both = ("onnxruntime", "onnxruntime-gpu")
     if all(name in facts.distributions for name in both):
         versions = " and ".join(f"{name} {facts.distributions[name]}" for name in both)
         yield (
             "two ONNX Runtimes",
             f"{versions} write into one folder: which of them runs is chance",
-            "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu",
+            f"{uninstall(*both)} && {install('onnxruntime-gpu')}",
         )
 
 
-def _tensorrt_of_onnxruntime(facts: Facts) -> Iterator[tuple[str, str, str]]:
+def _tensorrt_of_onnxruntime(facts: Facts) -> Iterator[_Clash]:
     """The provider is linked to one major version."""
     wanted = facts.ort_tensorrt
     others = [name for name in facts.libraries if name.startswith("libnvinfer.so.")]
@@ -70,21 +78,21 @@ def _tensorrt_of_onnxruntime(facts: Facts) -> Iterator[tuple[str, str, str]]:
         "ONNX Runtime and TensorRT",
         f"ONNX Runtime's tensorrt provider is linked to {wanted}, here is {here};"
         " --target tensorrt uses that one, --provider tensorrt cannot",
-        f"pip install 'tensorrt-cu{cuda}=={major}.*'",
+        install(f"tensorrt-cu{cuda}=={major}.*"),
     )
 
 
-def _numpy_of_tensorrt(facts: Facts) -> Iterator[tuple[str, str, str]]:
+def _numpy_of_tensorrt(facts: Facts) -> Iterator[_Clash]:
     tensorrt, numpy = _tensorrt(facts), facts.distributions.get("numpy", "")
     if tensorrt and numpy and _numbers(tensorrt) < (11,) and _numbers(numpy) >= (2, 4):
         yield (
             "TensorRT and numpy",
             f"the plugins of TensorRT {tensorrt} do not get on with numpy {numpy}",
-            "pip install 'numpy<2.4'",
+            install("numpy<2.4"),
         )
 
 
-def _cuda_of_driver(facts: Facts) -> Iterator[tuple[str, str, str]]:
+def _cuda_of_driver(facts: Facts) -> Iterator[_Clash]:
     if not (facts.driver and facts.ort_cuda):
         return
     if _numbers(facts.driver)[0] < _numbers(facts.ort_cuda)[0]:
@@ -95,16 +103,16 @@ def _cuda_of_driver(facts: Facts) -> Iterator[tuple[str, str, str]]:
         )
 
 
-def _pycuda_without_driver(facts: Facts) -> Iterator[tuple[str, str, str]]:
+def _pycuda_without_driver(facts: Facts) -> Iterator[_Clash]:
     if "pycuda" in facts.distributions and not facts.driver:
         yield (
             "pycuda",
             f"pycuda {facts.distributions['pycuda']} is installed, but there is no driver for it",
-            INSTALL_DRIVER,
+            *DRIVER_FIXES,
         )
 
 
-def _bindings_without_libraries(facts: Facts) -> Iterator[tuple[str, str, str]]:
+def _bindings_without_libraries(facts: Facts) -> Iterator[_Clash]:
     error = facts.failed_imports.get("tensorrt", "")
     installed = _tensorrt(facts)
     if not installed or "libnv" not in error:
@@ -114,7 +122,7 @@ def _bindings_without_libraries(facts: Facts) -> Iterator[tuple[str, str, str]]:
     yield (
         "TensorRT's libraries",
         f"the bindings of TensorRT {installed} are installed without their libraries: {error}",
-        f"pip install --force-reinstall --no-cache-dir {base}=={installed}",
+        install(f"{base}=={installed}", again=True, options=("--no-cache-dir",)),
     )
 
 

@@ -12,6 +12,7 @@ class State(StrEnum):
     OK = "ok"
     MISSING = "missing"
     BROKEN = "broken"
+    NOT_APPLICABLE = "not applicable"
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Finding:
         name: Of what was looked at.
         state: How it is.
         detail: What was found.
-        fixes: What to do about it, where it is not ok: mostly lines for the shell.
+        fixes: What to do about it, where it is missing or broken: mostly lines for the shell.
     """
 
     name: str

@@ -1,32 +1,68 @@
-"""What is asked in processes of their own; each returns plain values."""
+"""What is asked in processes apart from this one; each returns plain values."""
 
 from __future__ import annotations
 
 import ctypes
 import importlib
+import importlib.machinery
 import importlib.metadata
 import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from .. import gpu_facts, shared_libraries
+from ..execution_providers import PROVIDERS, problems
 
 
 def package(module: str) -> dict[str, str]:
     """Import a package: its version and folder; empty where it is not installed."""
-    top = module.partition(".")[0]
-    if importlib.util.find_spec(top) is None:
-        return {}
-    if importlib.util.find_spec(module) is None:
+    if not _installed(module):
         return {}
     imported = importlib.import_module(module)
-    version = getattr(imported, "__version__", "") or _version_of(top)
-    return {"version": str(version), "path": str(getattr(imported, "__file__", "") or "")}
+    return {"version": _version_of(module), "path": str(getattr(imported, "__file__", "") or "")}
 
 
-def _version_of(top: str) -> str:
-    for name in importlib.metadata.packages_distributions().get(top, []):
-        return importlib.metadata.version(name)
-    return ""
+def torch() -> dict[str, str]:
+    """What :func:`package` gives of PyTorch, whose import takes longer than all else together.
+
+    Its extension module is loaded instead, and with it all of its libraries. Where that fails,
+    the import has its say, as it looks for libraries in more places than the loader does.
+    """
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return package("torch")
+    suffixes = importlib.machinery.EXTENSION_SUFFIXES
+    files = [Path(spec.origin).with_name(f"_C{suffix}") for suffix in suffixes]
+    try:
+        ctypes.CDLL(str(next(file for file in files if file.is_file())))
+        version = importlib.metadata.version("torch")
+    except (OSError, StopIteration, importlib.metadata.PackageNotFoundError):
+        return package("torch")
+    return {"version": version, "path": spec.origin, "checked": "its libraries load"}
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # nor is the package that it would be in
+        return False
+
+
+def _version_of(module: str) -> str:
+    """As the module says it itself, or the package that it is in, or pip of that."""
+    name = module
+    while name:
+        if version := getattr(sys.modules[name], "__version__", ""):
+            return str(version)
+        name = name.rpartition(".")[0]
+    top = module.partition(".")[0]
+    try:
+        return importlib.metadata.version(top)
+    except importlib.metadata.PackageNotFoundError:
+        names = importlib.metadata.packages_distributions().get(top, [])
+        return next((importlib.metadata.version(name) for name in names), "")
 
 
 def gpus() -> list[dict[str, Any]]:
@@ -83,20 +119,27 @@ def _dotted(number: int) -> str:
     return f"{number // 10000}.{number // 100 % 100}.{number % 100}"
 
 
-def onnxruntime() -> dict[str, Any]:
-    """ONNX Runtime, and of each GPU provider what keeps it from running."""
-    session = importlib.import_module(f"{_package()}.runtime.onnx_session")
-    providers = importlib.import_module(f"{_package()}.runtime.execution_providers")
-    installed = session.installed()
-    found = {name: providers.problems(installed, name) for name in providers.PROVIDERS}
-    linked = installed.folder / providers.PROVIDERS["tensorrt"].library
+def onnxruntime() -> dict[str, str]:
+    """ONNX Runtime's version, its CUDA's, and the libnvinfer that it is linked to."""
+    installed = _onnx_session().installed()
+    linked = installed.folder / PROVIDERS["tensorrt"].library
     sonames = shared_libraries.needed(linked) if linked.is_file() else ()
     return {
         "version": installed.version,
         "cuda": installed.cuda,
         "tensorrt": next((s for s in sonames if s.startswith("libnvinfer.so.")), ""),
-        "providers": found,
     }
+
+
+def providers() -> dict[str, tuple[tuple[str, str], ...]]:
+    """What keeps each of ONNX Runtime's GPU providers from running, and what to do about it."""
+    installed = _onnx_session().installed()
+    return {name: problems(installed, name) for name in PROVIDERS}
+
+
+def _onnx_session() -> ModuleType:
+    """Imported when it is asked for: ONNX Runtime may not be there."""
+    return importlib.import_module(f"{_package()}.runtime.onnx_session")
 
 
 def _package() -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...errors import EngineError, OutOfDeviceMemory, TargetUnavailable
+from ...installation import install_extra
 from ...spec import BuildConfig, Manifest, Precision
 from .. import gpu_facts
 from ..layers import LayerReport, report
@@ -54,7 +55,7 @@ class NvinferTarget(Target):
             return problem
         for package in RUNTIME_PACKAGES:
             if not _installed(package):
-                return f"the package {package} is missing: pip install 'srdeploy[cuda]'"
+                return f"the package {package} is missing: {install_extra('cuda')}"
         return None
 
     def check(self, config: BuildConfig) -> None:
@@ -156,7 +157,7 @@ def _gpu(device: int) -> CudaDevice:
     except ImportError as exc:
         raise TargetUnavailable(
             f"pycuda or cuda-bindings cannot be imported: {exc}",
-            "pip install --force-reinstall 'srdeploy[cuda]' on this machine",
+            f"on this machine: {install_extra('cuda', again=True)}",
         ) from exc
     return CudaDevice(device)
 

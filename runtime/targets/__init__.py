@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
 from ...errors import BuildError, TargetUnavailable
+from ...installation import install_extra
 from ...spec import BuildConfig, Manifest, Precision
 from ..layers import LayerReport
 from ..session import Session
@@ -187,7 +188,7 @@ def open_target(name: str) -> Target:
     except ImportError as exc:
         raise TargetUnavailable(
             f"the target {name} cannot be used: {exc}",
-            f"pip install 'srdeploy[{name}]', or choose another --target",
+            f"{install_extra(name)}, or choose another --target",
         ) from exc
     target = module.TARGET
     if not isinstance(target, Target) or target.name != name:

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from srdeploy.calib.build_page import layer_table, render_build_page, to_json, write_build_page
 from srdeploy.calib.outcome import Int8Report, Layer, Trial
+from srdeploy.calib.repairs import EQUALISED
 from srdeploy.errors import OutputError
 from srdeploy.spec import BuildConfig, DriftRecord, Manifest, ModelSpec, Precision
 from srdeploy.validate.results import DatasetResult, PictureResult
@@ -153,7 +154,7 @@ def test_the_page_holds_everything() -> None:
         (quality(-0.01), 0.05, "pass", "Within the budget: worst mean drift −0.010 dB"),
         (quality(-0.12), 0.05, "fail", "Over the budget: worst mean drift −0.120 dB"),
         (quality(-0.12), None, "plain", "Measured: worst mean drift −0.120 dB"),
-        (quality(-0.12), None, "plain", "budget none given"),
+        (quality(-0.12), None, "plain", "default budget, of the search alone −0.100 dB"),
         ([], 0.05, "open", "Not measured: no data set"),
         (quality(), 0.05, "open", "Not measured: proof"),
     ],
@@ -369,16 +370,17 @@ def test_the_lines_for_a_terminal() -> None:
     name = "upsampler.block_of_a_very_long_name.residual.path.conv_spatial/Conv_123"
     layers = (
         layer(0, node=name, precision=Precision.BF16),
-        layer(1, repairs=()),
+        layer(1, repairs=(EQUALISED, "range × 0.70")),
         *(layer(i) for i in range(2, 30)),
     )
     lines = layer_table(report((), layers), most=3)
     assert [re.split(r" {2,}", line) for line in lines[:-1]] == [
-        ["layer", "before", "after", "repairs", "precision"],
-        ["upsampler.block_of_a…nv_spatial/Conv_123", "-0.500", "-0.400", "range × 0.70", "bf16"],
-        ["body.1.conv/Conv_1", "-0.250", "-0.200", "–", "int8"],
-        ["body.2.conv/Conv_2", "-0.167", "-0.133", "range × 0.70", "int8"],
+        ["layer", "before", "after", "in", "repairs"],
+        ["upsampler.block…atial/Conv_123", "-0.500", "-0.400", "bf16", "range × 0.70"],
+        ["body.1.conv/Conv_1", "-0.250", "-0.200", "int8", "equalised, range × 0.70"],
+        ["body.2.conv/Conv_2", "-0.167", "-0.133", "int8", "range × 0.70"],
     ]
+    assert max(map(len, lines)) + len("  ") <= 80
     assert lines[-1] == "and 27 more under 0.101 dB each"
     assert len({re.search("bf16|int8", line).start() for line in lines[1:4]}) == 1
 

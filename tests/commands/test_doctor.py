@@ -1,31 +1,42 @@
-"""The doctor: what it says of this machine, of broken installs and of versions that clash."""
+"""The doctor: what it says of this machine, of others and of broken installs, and how."""
 
 from __future__ import annotations
 
-import dataclasses
+import io
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-import onnxruntime as ort
+import av
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 from srdeploy.commands.doctor import check_base, format_report, to_json
-from srdeploy.errors import SrDeployError, TargetUnavailable
-from srdeploy.runtime.doctor import selftest as one_engine
-from srdeploy.runtime.doctor.apart import ask
-from srdeploy.runtime.doctor.clashes import Facts, clashes
+from srdeploy.errors import MediaError, SrDeployError
+from srdeploy.installation import install, install_extra
+from srdeploy.runtime.doctor.apart import Answer
+from srdeploy.runtime.doctor.examine import examine
 from srdeploy.runtime.doctor.findings import Finding, Report, Section, State
-from srdeploy.runtime.doctor.machine import _cache, _memory, _processor
-from srdeploy.runtime.doctor.selftest import expected, one_layer, selftest
+from srdeploy.runtime.doctor.sections import _video
 from srdeploy.runtime.targets import target_names
+from srdeploy.runtime.video import codecs
+from srdeploy.runtime.video.formats import ENCODERS, encoder_of
 from stub_driver import build_driver
 
-PROBES = "runtime.doctor.probes"
+GPU_ONLY = {
+    "GPU": {"NVIDIA driver"},
+    "ONNX Runtime's providers": {"cuda", "tensorrt"},
+    "Libraries": {
+        *("CUDA runtime", "cuDNN", "TensorRT"),
+        *("TensorRT for Python", "pycuda", "cuda-bindings", "Triton"),
+    },
+    "Self-test": {"tensorrt"},
+}
 
 
 def doctor(folder: Path, repository: Path, *words: str, **variables: str):
@@ -79,7 +90,7 @@ class TestThisMachine:
         for section in document["sections"]:
             for finding in section["findings"]:
                 assert set(finding) == {"name", "state", "detail", "fixes"}
-                assert finding["state"] in {"ok", "missing", "broken"}
+                assert finding["state"] in {"ok", "missing", "broken", "not applicable"}
                 assert finding["detail"]
 
     def test_every_package_of_the_base_install_is_asked(self, here, repository: Path) -> None:
@@ -102,22 +113,165 @@ class TestThisMachine:
     def test_what_is_missing_has_its_line(self, here) -> None:
         for title in ("Base install", "GPU", "Libraries", "Video"):
             for finding in findings(here[1], title).values():
-                assert finding["fixes"] or finding["state"] == "ok", finding
+                assert bool(finding["fixes"]) == (finding["state"] in {"missing", "broken"})
 
-    def test_codecs_that_srdeploy_writes(self, here) -> None:
-        video = findings(here[1], "Video")
-        assert set(video) == {"FFmpeg", "h264", "hevc", "av1", "vp9", "prores", "ffv1"}
-        assert "libx264" in video["h264"]["detail"]
+    def test_what_was_checked_of_pytorch_is_said(self, here) -> None:
+        """It is not imported, which takes a second."""
+        assert ", its libraries load, /" in findings(here[1], "Libraries")["PyTorch"]["detail"]
 
     def test_words(self, here) -> None:
         words, document = here
+        assert words.startswith(
+            "asking libraries and devices …\n"
+            "building an engine of one layer for each target …\n\nBase install\n"
+        )
         for section in document["sections"]:
             assert f"\n{section['title']}\n" in words
             for finding in section["findings"]:
-                assert f"\n  {finding['state']:<8} {finding['name']} " in words
+                if finding["state"] == "not applicable":
+                    assert f"not applicable, {finding['detail']}: " in words
+                    continue
+                assert f"\n  {finding['state']:<7}  {finding['name']} " in words
+                assert f"  {finding['detail']}\n" in words
                 for fix in finding["fixes"]:
                     assert f" fix: {fix}\n" in words
         assert "Traceback" not in words
+
+
+def words_of(report: Report, width: int = 80, **options) -> list[str]:
+    """Lines of a report as they are shown."""
+    file = io.StringIO()
+    plain = {"color_system": None}  # whatever FORCE_COLOR says
+    Console(width=width, file=file, **(plain | options)).print(format_report(report), crop=False)
+    return file.getvalue().splitlines()
+
+
+class TestGpuOrNot:
+    """What needs an NVIDIA GPU, on machines with and without one: the real probes, devices in a
+    folder, and in LD_LIBRARY_PATH a driver, so that this machine's own is not found."""
+
+    @pytest.fixture
+    def driver(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path / "driver"))
+        (tmp_path / "driver").mkdir()
+        return tmp_path / "driver"
+
+    @staticmethod
+    def sections(report: Report) -> dict[str, dict[str, Finding]]:
+        return {s.title: {f.name: f for f in s.findings} for s in report.sections}
+
+    def test_no_gpu(self, driver: Path, tmp_path: Path) -> None:
+        build_driver(driver, count=0)
+        report = examine(root=tmp_path)
+        found = self.sections(report)
+        for title, names in GPU_ONLY.items():
+            not_here = {n for n, f in found[title].items() if f.state is State.NOT_APPLICABLE}
+            assert not_here == names, title
+        lacking = [f for s in report.sections for f in s.findings if f.state is State.MISSING]
+        assert not lacking
+        rtx = found["Self-test"]["tensorrt-rtx"]
+        assert rtx.state is State.OK
+        assert rtx.detail.endswith("; not run: no NVIDIA GPU in this machine")
+        words = words_of(report, 200)
+        start = "  not applicable, no NVIDIA GPU in this machine: "
+        assert words[words.index("GPU") + 1 :][:2] == [f"{start}NVIDIA driver", ""]
+        assert f"{start}cuda, tensorrt" in words
+        assert not any("fix:" in line for line in words)
+        assert words[-1].endswith(" ok, 11 not applicable")
+
+    def test_a_gpu_without_a_driver(self, driver: Path, tmp_path: Path) -> None:
+        (driver / "libcuda.so.1").write_text("no library")
+        device = tmp_path / "sys/bus/pci/devices/0000:01:00.0"
+        device.mkdir(parents=True)
+        (device / "vendor").write_text("0x10de\n")
+        (device / "class").write_text("0x030200\n")
+        report = examine(root=tmp_path)
+        found = self.sections(report)
+        assert all(f.state is not State.NOT_APPLICABLE for s in found.values() for f in s.values())
+        missing = found["GPU"]["NVIDIA driver"]
+        assert missing.state is State.MISSING
+        assert missing.fixes[0] == "sudo ubuntu-drivers install"
+        for provider in ("cuda", "tensorrt"):
+            finding = found["ONNX Runtime's providers"][provider]
+            assert finding.state is State.MISSING
+            assert not any("ubuntu" in fix for fix in finding.fixes)
+
+    def test_a_driver_that_crashes_is_a_line(self, driver: Path, tmp_path: Path) -> None:
+        source = tmp_path / "crash.c"
+        source.write_text(
+            "#include <stdlib.h>\n__attribute__((constructor)) void start(void) { abort(); }\n"
+        )
+        compiled = driver / "libcuda.so.1"
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", compiled, source], check=True)
+        report = examine(root=tmp_path)
+        assert not report.broken_base
+        found = self.sections(report)
+        crash = found["GPU"]["NVIDIA driver"]
+        assert (crash.state, crash.detail) == (State.BROKEN, "crashed: SIGABRT")
+        assert found["Libraries"]["OpenVINO"].state is State.OK
+        assert found["Self-test"]["openvino"].state is State.OK
+        assert " crashed" in found["Self-test"]["tensorrt-rtx"].detail
+
+    def test_gpus_that_only_the_driver_knows(self, driver: Path, tmp_path: Path) -> None:
+        """As on Windows, and on boards whose GPU is not on PCI."""
+        build_driver(driver, version=12080)
+        found = self.sections(examine(root=tmp_path))
+        assert found["GPU"]["NVIDIA driver"].detail == "speaks CUDA 12.8"
+        assert found["GPU"]["GPU 1"].detail.startswith("Stub H100, compute capability 9.0, 5.0 of")
+        for title, names in GPU_ONLY.items():
+            assert names <= set(found[title])
+            for name in names:
+                finding = found[title][name]
+                assert finding.state is not State.NOT_APPLICABLE
+                assert finding.fixes or finding.state is State.OK
+        # what is to be copied does not stand in a sentence
+        assert "pip install" not in found["Self-test"]["tensorrt-rtx"].detail
+
+
+class TestVideo:
+    def test_encoders_are_those_that_run_takes(self, here) -> None:
+        listed = findings(here[1], "Video")["encoders"]["detail"].split(", ")
+        assert "libx264" in listed
+        assert set(listed) <= set(ENCODERS)
+        for name in listed:
+            assert encoder_of(name, "matroska").name == name
+        absent = set(ENCODERS) - set(listed)
+        assert not any(codecs._known(name, "w") for name in absent)
+        with pytest.raises(MediaError):
+            encoder_of("prores_ks", "mov")  # FFmpeg has it; run refuses it, so it is not listed
+
+    def test_no_other_encoder_is_named(self, here) -> None:
+        """Such as h264_nvenc, which FFmpeg knows on machines without a GPU too."""
+        video = findings(here[1], "Video")
+        named = {
+            word
+            for title, finding in video.items()
+            if title != "decoders"  # some are called as encoders are
+            for word in re.findall(r"[\w-]+", finding["detail"])
+        }
+        others = {name for name in av.codecs_available if codecs._known(name, "w")} - set(ENCODERS)
+        assert len(others) > len(ENCODERS)
+        assert not named & others
+        known = ", ".join(f["detail"] for name, f in video.items() if name.endswith("encoders"))
+        assert all(name in known for name in ENCODERS)
+        assert not re.search("_(nvenc|qsv|vaapi|amf)", json.dumps(here[1]) + here[0])
+
+    def test_an_encoder_that_this_ffmpeg_lacks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(ENCODERS, "libnew", ENCODERS["libx264"])
+        monkeypatch.setitem(codecs.DECODERS, "new", ("libnew",))
+        found = codecs.codecs()
+        assert found["encoders"]["libnew"] is False
+        assert found["decoders"]["new"] is False
+        assert found["encoders"]["libx264"] is True
+        assert found["decoders"]["h264"] is True
+        _, encoders, missing, *_ = _video(Answer(found))
+        assert "libnew" not in encoders.detail
+        assert missing == Finding(
+            "other encoders",
+            State.MISSING,
+            "not in this FFmpeg: libnew",
+            (install("av", options=("--upgrade",)),),
+        )
 
 
 def test_a_broken_base_install(tmp_path: Path, repository: Path) -> None:
@@ -126,205 +280,116 @@ def test_a_broken_base_install(tmp_path: Path, repository: Path) -> None:
     path = os.pathsep.join([str(tmp_path), str(repository / ".src")])
     done = doctor(tmp_path, repository, "--json", "report.json", PYTHONPATH=path)
     assert done.returncode == 1
-    assert done.stderr == (
-        "error: the base install is broken: av\nhint: pip install --force-reinstall av\n"
-    )
     assert "Traceback" not in done.stdout
     document = json.loads((tmp_path / "report.json").read_text())
     assert document["ok"] is False
     av = findings(document, "Base install")["av"]
-    assert (av["state"], av["fixes"]) == ("broken", ["pip install --force-reinstall av"])
+    (fix,) = av["fixes"]
+    assert (av["state"], fix) == ("broken", install("av", again=True))
+    assert done.stderr == f"error: the base install is broken: av\nhint: {fix}\n"
     assert "libavcodec.so.62" in av["detail"]
     assert "not run" in findings(document, "Self-test")["targets"]["detail"]
 
 
-class TestApart:
-    @pytest.mark.parametrize(
-        ("body", "problem"),
-        [
-            ("abort();", "crashed: SIGABRT"),
-            ("*(volatile int *)0 = 1;", "crashed: SIGSEGV"),
-            ("_exit(7);", "crashed: exit code 7"),
-            ("sleep(600);", "no answer within 3 s"),
-        ],
-    )
-    def test_libraries_that_take_the_process_with_them(
-        self, tmp_path: Path, body: str, problem: str
-    ) -> None:
-        """Real ones, which do so when they are loaded."""
-        source = tmp_path / "bad.c"
-        source.write_text(
-            "#include <stdlib.h>\n#include <unistd.h>\n"
-            f"__attribute__((constructor)) static void start(void) {{ {body} }}\n"
-        )
-        library = tmp_path / "libbad.so"
-        subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
-        timeout = 3 if "sleep" in body else 120
-        assert ask(f"{PROBES}:library", str(library), timeout=timeout).problem == problem
-
-    def test_answers(self) -> None:
-        assert ask(f"{PROBES}:package", "no_such_package").value == {}
-        found = ask(f"{PROBES}:package", "numpy").value
-        assert found["version"] == np.__version__
-        assert found["path"].endswith("numpy/__init__.py")
-
-    def test_errors_keep_their_hint(self) -> None:
-        answer = ask("runtime.doctor.selftest:selftest", "nonsense")
-        assert (answer.kind, answer.value) == ("TargetUnavailable", None)
-        assert "known ones" in answer.hint
-        answer = ask(f"{PROBES}:no_such_probe")
-        assert answer.kind == "AttributeError"
-
-    def test_gpus_with_their_memory(self, tmp_path: Path, monkeypatch) -> None:
-        build_driver(tmp_path, version=12080)
-        monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
-        first, second = ask(f"{PROBES}:gpus").value
-        assert first == {
-            "name": "Stub RTX 3060",
-            "capability": "8.6",
-            "driver": "12.8",
-            "total": 12 << 30,
-            "free": 5 << 30,
-        }
-        assert second["name"] == "Stub H100"
-
-
-class TestSelftest:
-    @settings(max_examples=10)
-    @given(st.integers(0, 2**32 - 1), st.integers(1, 9), st.integers(1, 9))
-    def test_numpy_computes_what_the_graph_says(self, seed: int, height: int, width: int) -> None:
-        rng = np.random.default_rng(seed)
-        weights = rng.normal(0, 0.3, (12, 3, 3, 3)).astype(np.float32)
-        frames = rng.integers(0, 256, (2, height, width, 3), dtype=np.uint8)
-        session = ort.InferenceSession(one_layer(weights), providers=["CPUExecutionProvider"])
-        (upscaled,) = session.run(None, {"frames": frames})
-        assert upscaled.dtype == np.uint8
-        assert np.abs(upscaled.astype(int) - expected(frames, weights)).max() <= 1
-
-    def test_wrong_pixels_are_noticed(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert "built and run" in selftest("onnxruntime")
-        right = expected
-        monkeypatch.setattr(one_engine, "expected", lambda *a: right(*a)[:, ::-1])
-        with pytest.raises(ArithmeticError, match=r"off by up to \d+ of 255"):
-            selftest("onnxruntime")
-
-    def test_a_provider_that_is_not_here(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("srdeploy.runtime.gpu_facts.DRIVER_LIBRARY", "/absent")
-        with pytest.raises(TargetUnavailable, match="cuda provider"):
-            selftest("onnxruntime", "cuda")
-
-
-HEALTHY = Facts(
-    {"numpy": "2.3.5", "onnxruntime-gpu": "1.31.1", "tensorrt": "10.16.1.11", "pycuda": "2026.1"},
-    libraries={"libnvinfer.so.10": "10.16.1"},
-    driver="13.0",
-    ort_cuda="13.0",
-    ort_tensorrt="libnvinfer.so.10",
+PATH = "/work/a-folder/with-a-name/of-sixty/letters/and/more/site-packages/openvino"
+LONG = f"{PATH}/python -m pip install --force-reinstall 'onnxruntime-gpu[cuda,cudnn]==1.31.1'"
+REPORT = Report(
+    Section("Base install", (Finding("av", State.BROKEN, "crashed", ("pip install av",)),)),
+    (
+        Section(
+            "GPU",
+            (
+                Finding("driver", State.MISSING, "word " * 48, ("first", LONG)),
+                Finding("GPU 0", State.OK, "fast"),
+                Finding("cuda", State.NOT_APPLICABLE, "no GPU"),
+                Finding("openvino", State.OK, f"2026.4.1, {PATH}"),
+                Finding("tensorrt", State.NOT_APPLICABLE, "no GPU"),
+            ),
+        ),
+        Section("More", (Finding("all", State.NOT_APPLICABLE, "no GPU"),)),
+    ),
 )
 
 
-class TestClashes:
-    def test_none(self) -> None:
-        assert clashes(HEALTHY) == ()
-        assert clashes(Facts()) == ()
-        # no TensorRT at all is no clash
-        assert clashes(Facts({"numpy": "2.4.6"}, ort_tensorrt="libnvinfer.so.10")) == ()
+class TestReportForPeople:
+    def test_on_80_columns(self) -> None:
+        words = ("word " * 12).strip()
+        assert words_of(REPORT) == [
+            "",
+            "Base install",
+            "  broken   av  crashed",
+            "           fix: pip install av",
+            "",
+            "GPU",
+            f"  missing  driver    {words}",
+            f"{' ' * 21}{words}",
+            f"{' ' * 21}{words}",
+            f"{' ' * 21}{words}",
+            "           fix: first",
+            f"           fix: {LONG}",
+            "  ok       GPU 0     fast",
+            "  ok       openvino  2026.4.1,",
+            PATH,
+            "  not applicable, no GPU: cuda, tensorrt",
+            "",
+            "More",
+            "  not applicable, no GPU: all",
+            "",
+            "2 ok, 1 missing, 1 broken, 3 not applicable",
+        ]
 
-    @pytest.mark.parametrize(
-        ("changes", "name", "fix"),
-        [
-            (
-                {"distributions": {"onnxruntime": "1.31.1", "onnxruntime-gpu": "1.31.1"}},
-                "two ONNX Runtimes",
-                "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu",
-            ),
-            (
-                {
-                    "distributions": {"tensorrt": "11.4.0.106"},
-                    "libraries": {"libnvinfer.so.11": "11.4.0"},
-                },
-                "ONNX Runtime and TensorRT",
-                "pip install 'tensorrt-cu13==10.*'",
-            ),
-            (
-                {"distributions": {"numpy": "2.4.0", "tensorrt-cu13": "10.16.1.11"}},
-                "TensorRT and numpy",
-                "pip install 'numpy<2.4'",
-            ),
-            ({"driver": "12.9", "distributions": {}}, "ONNX Runtime and the driver", "sudo ubuntu"),
-            ({"driver": "", "distributions": {"pycuda": "2026.1"}}, "pycuda", "sudo ubuntu"),
-            (
-                {
-                    "distributions": {"tensorrt_cu13_bindings": "10.16.1.11"},
-                    "failed_imports": {"tensorrt": "ImportError: libnvinfer.so.10: cannot open"},
-                    "libraries": {},
-                },
-                "TensorRT's libraries",
-                "pip install --force-reinstall --no-cache-dir tensorrt-cu13==10.16.1.11",
-            ),
-        ],
+    def test_on_120_columns_and_in_a_pipe(self) -> None:
+        lines = words_of(REPORT, 120)
+        assert f"  ok       openvino  2026.4.1, {PATH}" in lines
+        assert f"{' ' * 21}{('word ' * 20).strip()}" in lines
+        assert f"  missing  driver    {('word ' * 48).strip()}" in words_of(REPORT, 10_000)
+
+    @given(
+        st.lists(st.text("ab/'=", min_size=1, max_size=100), min_size=1, max_size=20),
+        st.text("abc", min_size=1, max_size=30),
+        st.text("abc ", max_size=200),
+        st.integers(20, 120),
     )
-    def test_one(self, changes: dict, name: str, fix: str) -> None:
-        (found,) = clashes(dataclasses.replace(HEALTHY, **changes))
-        assert (found.name, found.state) == (name, State.BROKEN)
-        assert found.fixes[0].startswith(fix)
+    def test_no_word_is_broken(self, words: list[str], name: str, fix: str, width: int) -> None:
+        finding = Finding(name, State.MISSING, " ".join(words), (f"fix {fix}.",))
+        head, *rest = words_of(Report(Section("One", (finding,)), ()), width)[2:-2]
+        *details, last = [head.removeprefix(f"  missing  {name}"), *rest]
+        assert " ".join(details).split() == words
+        assert last.strip() == f"fix: fix {fix}."
+        for line in details[1:]:
+            assert len(line) <= width or (line in words)
 
-    def test_tensorrt_11_and_a_new_numpy_get_on(self) -> None:
-        facts = Facts({"numpy": "2.4.6", "tensorrt": "11.4.0.106"})
-        assert clashes(facts) == ()
+    def test_colours_are_richs(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("NO_COLOR", raising=False)
+        options = {"force_terminal": True, "color_system": "standard"}
+        coloured = "\n".join(words_of(REPORT, **options))
+        assert "  \x1b[32mok\x1b[0m       GPU 0" in coloured
+        assert "  \x1b[33mmissing\x1b[0m  driver" in coloured
+        assert "  \x1b[1;31mbroken\x1b[0m   av" in coloured
+        assert "\x1b[2m  not applicable, no GPU: cuda, tensorrt" in coloured
+        monkeypatch.setenv("NO_COLOR", "1")
+        assert "\x1b[3" not in "\n".join(words_of(REPORT, **options))
+        assert "\x1b" not in "\n".join(words_of(REPORT))
 
+    def test_what_a_library_says_does_not_steer_the_terminal(self) -> None:
+        report = Report(Section("One", (Finding("a\x1b[2J", State.OK, "b\x1b[2J [red]c"),)), ())
+        assert words_of(report)[2] == "  ok       a\ufffd[2J  b\ufffd[2J [red]c"
 
-class TestMachine:
-    def test_processor(self, tmp_path: Path) -> None:
-        cpuinfo = tmp_path / "cpuinfo"
-        flags = "sse2 avx2 avx512f avx512_vnni avx512_bf16 amx_int8"
-        cpuinfo.write_text(f"model name\t: A CPU\nflags\t: {flags}\n\nmodel name\t: another\n")
-        detail = _processor(cpuinfo).detail
-        assert detail.startswith("A CPU, ")
-        assert detail.endswith("threads: AVX2, AVX-512, VNNI, bf16, AMX int8")
-        assert "unknown" in _processor(tmp_path / "absent").detail
-
-    def test_memory_within_a_container(self, tmp_path: Path) -> None:
-        meminfo = tmp_path / "meminfo"
-        meminfo.write_text("MemTotal: 8388608 kB\nMemAvailable: 4194304 kB\n")
-        assert [f.detail for f in _memory(meminfo, tmp_path)] == ["4.0 of 8.0 GiB free"]
-        (tmp_path / "memory.max").write_text("max\n")
-        (tmp_path / "memory.current").write_text(f"{1 << 30}\n")
-        assert [f.detail for f in _memory(meminfo, tmp_path)] == ["4.0 of 8.0 GiB free"]
-        (tmp_path / "memory.max").write_text(f"{3 << 30}\n")
-        assert [f.detail for f in _memory(meminfo, tmp_path)] == ["2.0 of 3.0 GiB free"]
-        assert list(_memory(tmp_path / "absent", tmp_path)) == []
-
-    def test_cache(self, tmp_path: Path) -> None:
-        folder = tmp_path / "a" / "cache"
-        assert _cache(folder).state is State.OK
-        assert not folder.exists()
-        folder.mkdir(parents=True)
-        (folder / "f").write_bytes(bytes(11 << 20))
-        assert ": 0.01 GiB used" in _cache(folder).detail
-        assert _cache(folder / "f").state is State.BROKEN
+    def test_json_and_the_error(self) -> None:
+        document = to_json(REPORT)
+        assert document["ok"] is False
+        states = [f["state"] for f in document["sections"][1]["findings"]]
+        assert states == ["missing", "ok", "not applicable", "ok", "not applicable"]
+        with pytest.raises(SrDeployError, match="broken: av") as caught:
+            check_base(REPORT)
+        assert caught.value.hint == "pip install av"
 
 
-def test_report_for_people() -> None:
-    base = Section("Base install", (Finding("av", State.BROKEN, "crashed", ("pip install av",)),))
-    more = Section(
-        "GPU",
-        (
-            Finding("driver", State.MISSING, "word " * 40, ("first", "second")),
-            Finding("GPU 0", State.OK, "fast"),
-        ),
-    )
-    report = Report(base, (more,))
-    lines = list(format_report(report))
-    assert lines[1:4] == [
-        "Base install",
-        "  broken   av      crashed",
-        " " * 19 + "fix: pip install av",
-    ]
-    assert max(map(len, lines)) <= 110
-    assert lines[-3:] == ["  ok       GPU 0   fast", "", "1 ok, 1 missing, 1 broken"]
-    assert [line.strip() for line in lines if "fix:" in line][1:] == ["fix: first", "fix: second"]
-    assert to_json(report)["ok"] is False
-    with pytest.raises(SrDeployError, match="broken: av") as caught:
-        check_base(report)
-    assert caught.value.hint == "pip install av"
+def test_a_missing_extra_has_the_line_that_fits_this_copy_of_srdeploy(here) -> None:
+    """The line names the checkout, wheel or index that srdeploy came from."""
+    extras = {"OpenVINO": "openvino", "TensorRT-RTX": "tensorrt-rtx", "pycuda": "cuda"}
+    for title, extra in extras.items():
+        finding = findings(here[1], "Libraries")[title]
+        if finding["state"] == "missing":
+            assert finding["fixes"] == [install_extra(extra)]
+            assert shlex.split(finding["fixes"][0])

@@ -220,8 +220,9 @@ def test_list_verify_prune(store: EngineStore, exported) -> None:
     newest, oldest = store.entries()
     listed = srdeploy("ls").output.splitlines()
     assert listed[0].startswith("2 engines, ")
-    assert listed[1].startswith(newest.digest[:12])
-    assert f"onnxruntime {OLD}" in listed[1]
+    assert listed[1].split()[0] == "engine"
+    assert listed[2].startswith(newest.digest[:12])
+    assert f"onnxruntime {OLD}" in listed[2]
     document = json.loads(srdeploy("ls", "--json", "-", "--quiet").output)
     assert [row["digest"] for row in document["engines"]] == [newest.digest, oldest.digest]
     assert document["bytes"] == newest.size + oldest.size

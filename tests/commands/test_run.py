@@ -11,18 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from srdeploy.commands.build_engine import BuildOptions, build_engine
 from srdeploy.commands.choose_engine import EngineChoice
-from srdeploy.commands.run import run
+from srdeploy.commands.run import run, speed
 from srdeploy.commands.while_building import BESIDE_A_RUN, quick_engine
 from srdeploy.errors import EngineError, MediaError
-from srdeploy.export.passes import run_passes
-from srdeploy.export.trace import trace
-from srdeploy.models import architecture
-from srdeploy.models.vapsr import VapSRConfig
-from srdeploy.models.weights.checkpoint import describe
 from srdeploy.runtime.engine import manifest_path, open_engine, read_manifest
+from srdeploy.runtime.pictures import default_output
 from srdeploy.runtime.session import Session
 from srdeploy.runtime.video import VideoOptions, upscale_video
 from srdeploy.spec import Precision, dump
@@ -59,34 +54,6 @@ class Stream(io.RawIOBase):
             self.frames += 1
         part, self._rest = self._rest[:size], self._rest[size:]
         return part
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> bytes:
-    """An exported network."""
-    family, config = architecture("vapsr"), VapSRConfig(2, 8, 1, 16)
-    torch.manual_seed(2)
-    network = family.build(config).eval()
-    with torch.no_grad():  # an output that fills the range
-        network.upsampler[2].weight.mul_(4)
-        network.upsampler[2].bias.fill_(0.5)
-    traced = trace(network, describe(family, config, network, "test"))
-    run_passes(traced)
-    return traced.SerializeToString()
-
-
-@pytest.fixture
-def folder(
-    model: bytes,
-    tmp_path: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Path:
-    """The current directory, with an ONNX in it, and an empty engine store."""
-    monkeypatch.setenv("SRDEPLOY_CACHE", str(tmp_path_factory.mktemp("cache")))
-    (tmp_path / "net.onnx").write_bytes(model)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def upscaled(session: Session, count: int) -> list[bytes]:
@@ -229,3 +196,22 @@ def test_what_cannot_be_resumed(folder: Path) -> None:
     both = EngineChoice(resume=True, while_building=True)
     with pytest.raises(EngineError, match="does not go with --resume"):
         run(Stream(lambda: True), io.BytesIO(), both, VideoOptions(), print, print)
+
+
+@pytest.mark.parametrize(
+    ("frames_per_second", "said"),
+    [(0, ""), (0.02, "50.0 s a frame"), (0.5, "2.0 s a frame"), (1, "1.0 frames/s"),
+     (23.976, "24.0 frames/s")],
+)  # fmt: skip
+def test_speed(frames_per_second: float, said: str) -> None:
+    assert speed(frames_per_second) == said
+
+
+def test_folders_beside_the_input(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "photos").mkdir()
+    assert default_output(Path("photos"), 2) == Path("photos_x2")
+    assert default_output(Path("photos/../photos"), 2) == Path("photos/../photos_x2")
+    monkeypatch.chdir("photos")
+    for here in (".", "../photos/."):
+        assert default_output(Path(here), 2).resolve() == folder / "photos_x2"
+    assert default_output(Path(".."), 2) == folder.with_name(f"{folder.name}_x2")

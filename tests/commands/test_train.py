@@ -50,6 +50,28 @@ def test_a_run_ends_with_weights_a_log_a_page_and_a_table(tmp_path: Path) -> Non
     assert "has teacher_share 0.5, and now it is 0" in other.output
 
 
+def test_another_run_is_refused_before_pictures_are_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    assert train(folder, "--steps", "1").exit_code == 0
+
+    def decode(*_: object) -> None:
+        raise AssertionError("pictures were decoded")
+
+    monkeypatch.setattr("srdeploy.commands.train.open_sampler", decode)
+    for words, said in (
+        (["--batch", "3"], "and now it is 3"),
+        (["--recipe", "vapsr"], "and now it is"),
+        (["--model", "attentionsr-tiny", "--scale", "2"], "those of another network"),
+        (["--recipe", "enlcn"], "non-local attention"),
+        (["--validation", "absent"], "absent"),
+    ):
+        done = train(folder if "enlcn" not in words else tmp_path / "new", *words)
+        assert done.exit_code == 1, done.output
+        assert said in done.output
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

@@ -90,7 +90,7 @@ def refusal(call, *arguments):
     try:
         call(*arguments)
     except Exception as exc:
-        return f"{type(exc).__name__}: {exc}"
+        return f"{type(exc).__name__}: {exc} {getattr(exc, 'hint', '')}".rstrip()
     return "none"
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from srdeploy.errors import BuildError
+from srdeploy.installation import install
 from srdeploy.plugins import VERSION, plugin_versions
 from srdeploy.runtime.nvinfer import apart
 from srdeploy.runtime.nvinfer.build import BuildJob
@@ -74,6 +75,7 @@ def test_a_parser_can_make_them(found) -> None:
     created = {p: found.get(f"created {p}") for p in ("oca", "enla_context", "enla_apply")}
     if found["version"].startswith("10.") and np.lib.NumpyVersion(found["numpy"]) >= "2.4.0":
         assert "do not get on with numpy" in found["this numpy"]
+        assert found["this numpy"].endswith(f" {install('numpy<2.4')}, or use TensorRT 11")
         assert "TypeError" in found["creating oca"]
         return
     assert found["this numpy"] == "none"

@@ -15,6 +15,7 @@ from srdeploy.runtime.gpu_facts import (
     driver_version,
     free_memory,
     gpus,
+    hardware,
     total_memory,
 )
 from srdeploy.spec import Gpu
@@ -77,6 +78,58 @@ def test_drivers_that_fail(driver, answers: dict[str, int], message: str, hint: 
         assert hint in caught.value.hint
     assert driver_problem() == caught.value.message
     assert driver_version() == "13.0"
+
+
+class TestHardware:
+    """What Linux shows of GPUs, in a folder of its own."""
+
+    @pytest.mark.parametrize(
+        ("vendor", "kind", "seen"),
+        [
+            ("0x10de", "0x030000", True),  # a card with plugs
+            ("0x10de", "0x030200", True),  # an accelerator
+            ("0x10de", "0x040300", False),  # the sound of a card
+            ("0x10de", "0x060400", False),  # a bridge
+            ("0x8086", "0x030000", False),  # another maker's
+        ],
+    )
+    def test_pci(self, tmp_path: Path, vendor: str, kind: str, seen: bool) -> None:
+        bridge = tmp_path / "sys/bus/pci/devices/0000:00:00.0"
+        for device, facts in (
+            (bridge, ("0x8086", "0x060000")),
+            (tmp_path / "card", (vendor, kind)),
+        ):
+            device.mkdir(parents=True)
+            for name, value in zip(("vendor", "class"), facts, strict=True):
+                (device / name).write_text(f"{value}\n")
+        assert not hardware(tmp_path)
+        (bridge.parent / "0000:01:00.0").symlink_to(tmp_path / "card")  # as sysfs has them
+        assert hardware(tmp_path) is seen
+
+    @pytest.mark.parametrize(
+        "path", ["dev/nvidia0", "dev/nvidiactl", "proc/driver/nvidia/x", "dev/dxg"]
+    )
+    def test_what_a_driver_makes(self, tmp_path: Path, path: str) -> None:
+        (tmp_path / "dev").mkdir()
+        (tmp_path / "dev/null").touch()
+        assert not hardware(tmp_path)
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+        assert hardware(tmp_path)
+
+    def test_nothing_can_be_read(self, tmp_path: Path) -> None:
+        assert not hardware(tmp_path / "absent")
+        device = tmp_path / "sys/bus/pci/devices/0000:01:00.0"
+        device.mkdir(parents=True)
+        assert not hardware(tmp_path)
+        (device / "vendor").mkdir()
+        (device / "class").write_text("0x030000\n")
+        assert not hardware(tmp_path)
+        other = device.with_name("0000:02:00.0")  # the rest is read all the same
+        other.mkdir()
+        (other / "vendor").write_text("0x10de\n")
+        (other / "class").write_text("0x030000\n")
+        assert hardware(tmp_path)
 
 
 def test_a_context_that_cannot_be_had(driver) -> None:

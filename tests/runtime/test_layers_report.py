@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 
 import pytest
 from onnx import TensorProto, helper
-from srdeploy.commands.explain import say_layers
+from rich.console import Console
+from srdeploy.commands.explain import show_layers
 from srdeploy.runtime.layers import INSPECTED, LayerReport, described, report
 
 # As TensorRT-RTX 1.7.1 writes it, strides and formats left out.
@@ -97,20 +100,29 @@ def test_the_last_listing_counts() -> None:
 def test_a_log_without_layers(graph: bytes) -> None:
     assert report("[INFO] nothing\n", graph) == LayerReport()
     said: list[str] = []
-    say_layers(LayerReport(), False, said.append)
+    show_layers(LayerReport(), False, said.append, said.append)
     assert said == []
-    say_layers(LayerReport(), True, said.append)
+    show_layers(LayerReport(), True, said.append, said.append)
     assert said == ["this target does not tell its layers"]
 
 
+def shown(found: LayerReport, everything: bool, width: int) -> list[str]:
+    console = Console(file=io.StringIO(), width=width)
+    show_layers(found, everything, console.print, console.print)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
 def test_explained(graph: bytes) -> None:
-    said: list[str] = []
     found = report(LISTING, graph).timed({"conv_a": 3.0, "conv_b": 1.0})
-    say_layers(found, True, said.append)
-    assert "3.000  75.0%  int8 fp32" in said[1]
-    assert said[-1] == "   int8 -> fp16     b  <- differs"
-    brief: list[str] = []
-    say_layers(found, False, brief.append)
+    wide = shown(found, True, 200)
+    assert re.match(r"3.000  75.0%  int8 fp32 ", wide[1])
+    assert wide[-1].split() == ["int8", "fp16", "differs", "b"]
+    brief = shown(found, False, 200)
     assert brief[0] == "3 layers; convolutions and matrix products: 1 in fp16, 1 in int8"
-    assert "a, x/dequantised" in brief[1]
-    assert len(brief) == 3
+    assert brief[2].endswith("a, x/dequantised")
+    assert len(brief) == 4
+    for everything in (True, False):
+        narrow = shown(found, everything, 60)
+        assert max(map(len, narrow)) <= 60
+        whole = " ".join(" ".join(shown(found, everything, 200)).split())
+        assert sorted(" ".join(narrow).split()) == sorted(whole.split())

@@ -21,6 +21,7 @@ from srdeploy.errors import (
     TargetUnavailable,
 )
 from srdeploy.export.pixels import with_pixels
+from srdeploy.installation import install
 from srdeploy.runtime import gpu_facts, onnx_session, provider_options
 from srdeploy.runtime.engine import open_engine, write_engine
 from srdeploy.runtime.execution_providers import OnnxRuntime, require
@@ -127,8 +128,8 @@ class TestRequire:
         assert "cannot use its tensorrt provider: there is no NVIDIA driver" in caught.value.message
         assert caught.value.message.count("libnvstub.so.10") == 1
         assert "nvidia.com/drivers" in caught.value.hint
-        assert "pip install 'tensorrt-cu13==10.*'" in caught.value.hint
-        assert "pip install 'onnxruntime-gpu[cuda,cudnn]==1.31.1'" in caught.value.hint
+        assert install("tensorrt-cu13==10.*") in caught.value.hint
+        assert install("onnxruntime-gpu[cuda,cudnn]==1.31.1") in caught.value.hint
 
     def test_with_a_driver_the_libraries_of_the_real_one(self, driver) -> None:
         """This machine, given a driver: the real provider's needs, and the line for them."""
@@ -142,7 +143,7 @@ class TestRequire:
         with pytest.raises(TargetUnavailable, match=r"provider: lib.* missing$") as caught:
             require(real, "cuda")
         assert "libcuda.so.1" not in caught.value.message
-        assert caught.value.hint == f"pip install 'onnxruntime-gpu[cuda,cudnn]=={real.version}'"
+        assert caught.value.hint == install(f"onnxruntime-gpu[cuda,cudnn]=={real.version}")
 
     def test_an_old_driver(self, driver, tmp_path: Path) -> None:
         driver(version=12090)

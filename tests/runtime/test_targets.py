@@ -18,7 +18,10 @@ from srdeploy.errors import BuildError, EngineError, TargetUnavailable
 from srdeploy.export.pixels import with_pixels
 from srdeploy.export.precision import lower
 from srdeploy.export.quantise import activations, quantise
+from srdeploy.installation import install_extra
+from srdeploy.runtime import gpu_facts
 from srdeploy.runtime.nvinfer import apart
+from srdeploy.runtime.nvinfer import target as nvinfer
 from srdeploy.runtime.session import Session
 from srdeploy.runtime.targets import Target, open_target, target_names
 from srdeploy.runtime.targets.onnxruntime import ReferenceSession
@@ -245,6 +248,27 @@ def test_unknown_target() -> None:
     with pytest.raises(TargetUnavailable, match="no target") as caught:
         open_target("nonsense")
     assert "openvino" in caught.value.hint
+
+
+def test_a_target_whose_package_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.delitem(sys.modules, "srdeploy.runtime.targets.tensorrt", raising=False)
+    with pytest.raises(TargetUnavailable, match="tensorrt cannot be used") as caught:
+        open_target("tensorrt")
+    assert caught.value.hint == f"{install_extra('tensorrt')}, or choose another --target"
+
+
+def test_what_a_gpu_lacks_to_run_engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The packages that talk to the driver, and the line that installs them."""
+    monkeypatch.setattr(gpu_facts, "driver_problem", lambda needed: None)
+    for package in nvinfer.RUNTIME_PACKAGES:
+        monkeypatch.setattr(nvinfer, "_installed", package.__ne__)
+        reason = open_target("tensorrt-rtx").runs_here()
+        assert reason == f"the package {package} is missing: {install_extra('cuda')}"
+    monkeypatch.setitem(sys.modules, "srdeploy.runtime.cuda", None)
+    with pytest.raises(TargetUnavailable, match="cannot be imported") as caught:
+        nvinfer._gpu(0)
+    assert caught.value.hint.endswith(install_extra("cuda", again=True))
 
 
 class Doubler(Session):

@@ -1,0 +1,88 @@
+"""``validate``: what it measures where the engine cannot run, and how it says so."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from srdeploy import data
+from srdeploy.cli import main
+from srdeploy.commands.build_engine import BuildOptions, build_engine
+from srdeploy.commands.engines import export_engine
+from srdeploy.runtime.engine import read_manifest
+from srdeploy.runtime.store import EngineStore
+from srdeploy.spec import Precision
+
+BUILD = BuildOptions("tensorrt-rtx", Precision.FP16, capabilities=("8.9",))
+
+
+@pytest.fixture
+def engine(folder: Path) -> Path:
+    """One for a GPU that is not here, the only one of the current directory; a picture too."""
+    pytest.importorskip("tensorrt_rtx")
+    (folder / "photos").mkdir()
+    picture = data.pictures("proof")[0]
+    shutil.copy(picture.path, folder / "photos" / picture.file)
+    return build_engine(folder / "net.onnx", BUILD, None, lambda _: None).path
+
+
+def validate(*words: str) -> Result:
+    command = ["validate", "--data", "photos", "--json", "figures.json", "--report", "page.html"]
+    return CliRunner().invoke(main, [*command, *words])
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_an_engine_for_a_gpu_that_is_not_here(engine: Path, named: bool) -> None:
+    """Its graph is measured elsewhere, and everything says that it is not the engine."""
+    done = validate(*(["--engine", engine.name] if named else []))
+    assert done.exit_code == 0, done.output
+    assert f"{engine.name} cannot run here: " in done.output
+    assert ("the newest in this directory" in done.output) != named
+    figures = json.loads(Path("figures.json").read_text())
+    assert (figures["target"], figures["engine_executed"]) == ("tensorrt-rtx", False)
+    assert figures["executed_on"] in ("onnxruntime", "openvino")
+    assert f"measuring its graph in {figures['executed_on']}: not the engine itself" in done.output
+    assert "note: these are figures of the engine's graph" in done.output
+    assert figures["datasets"][0]["psnr_engine"] > 10
+    assert "the figures are those of its graph" in Path("page.html").read_text()
+    # the same that the build measured of it, on the pictures that it measured it on
+    Path("photos").rename("first")
+    Path("photos").mkdir()
+    for picture in data.pictures("proof"):
+        shutil.copy(picture.path, Path("photos") / picture.file)
+    assert validate("--engine", engine.name).exit_code == 0
+    figures = json.loads(Path("figures.json").read_text())
+    (record,) = read_manifest(engine).drift
+    assert figures["datasets"][0]["drift"] == pytest.approx(record.drift, abs=0.01)
+
+
+def test_a_bundle_brings_its_graph(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = export_engine(EngineStore(), engine.name, None, False, lambda _: None).path
+    monkeypatch.setenv("SRDEPLOY_CACHE", str(engine.parent / "another"))
+    done = validate("--engine", str(bundle))
+    assert done.exit_code == 0, done.output
+    assert "not the engine itself" in done.output
+
+
+def test_without_its_graph(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SRDEPLOY_CACHE", str(engine.parent / "another"))
+    done = validate()
+    assert done.exit_code == 1
+    assert "is not in the engine store" in done.output
+    assert "--onnx FILE" in done.output
+    assert not Path("figures.json").exists()
+
+
+def test_one_that_runs_here_is_measured_before_a_newer_one_that_does_not(engine: Path) -> None:
+    options = BuildOptions("onnxruntime", Precision.FP32)
+    ours = build_engine(Path("net.onnx"), options, None, lambda _: None).path
+    manifest = engine.with_name(f"{engine.name}.json")
+    manifest.write_bytes(manifest.read_bytes())
+    done = validate()
+    assert done.exit_code == 0, done.output
+    assert f"cannot run here: {engine.name}, which is newer" in done.output
+    assert f"validating {ours}" in done.output
+    assert json.loads(Path("figures.json").read_text())["engine_executed"] is True
