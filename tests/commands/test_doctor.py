@@ -214,9 +214,9 @@ class TestGpuOrNot:
 
     def test_gpus_that_only_the_driver_knows(self, driver: Path, tmp_path: Path) -> None:
         """As on Windows, and on boards whose GPU is not on PCI."""
-        build_driver(driver, version=12080)
+        build_driver(driver, version=13000)  # as TensorRT-RTX wants it: then pycuda is asked for
         found = self.sections(examine(root=tmp_path))
-        assert found["GPU"]["NVIDIA driver"].detail == "speaks CUDA 12.8"
+        assert found["GPU"]["NVIDIA driver"].detail == "speaks CUDA 13.0"
         assert found["GPU"]["GPU 1"].detail.startswith("Stub H100, compute capability 9.0, 5.0 of")
         for title, names in GPU_ONLY.items():
             assert names <= set(found[title])
@@ -225,7 +225,7 @@ class TestGpuOrNot:
                 assert finding.state is not State.NOT_APPLICABLE
                 assert finding.fixes or finding.state is State.OK
         # what is to be copied does not stand in a sentence
-        assert "pip install" not in found["Self-test"]["tensorrt-rtx"].detail
+        assert install_extra("cuda") not in found["Self-test"]["tensorrt-rtx"].detail
 
 
 class TestVideo:
@@ -336,6 +336,17 @@ class TestReportForPeople:
             "  not applicable, no GPU: all",
             "",
             "2 ok, 1 missing, 1 broken, 3 not applicable",
+        ]
+
+    def test_a_path_has_a_line_of_its_own_where_the_row_has_no_room(self) -> None:
+        """Unbroken, and as far to the left as it needs."""
+        shorter = PATH[:65]
+        found = (Finding("cache", State.OK, PATH), Finding("longer name", State.OK, shorter))
+        assert words_of(Report(Section("One", found), ()))[2:6] == [
+            "  ok       cache",
+            PATH,
+            "  ok       longer name",
+            f"{' ' * 11}{shorter}",
         ]
 
     def test_on_120_columns_and_in_a_pipe(self) -> None:
