@@ -376,6 +376,11 @@ def export_command(output: Output, path: Path | None, **options: Any) -> None:
     help="Least share of the Conv and MatMul MACs that int8 keeps in int8.",
 )
 @click.option(
+    "--portable",
+    is_flag=True,
+    help="int8 for every CPU, with an 8-bit dot product (VNNI) or without, and not this one alone.",
+)
+@click.option(
     "--observer",
     type=click.Choice(["percentile", "minmax", "mse", "entropy"]),
     default="percentile",
@@ -477,6 +482,12 @@ def build_engine_command(
         raise click.UsageError("--provider chooses within --target onnxruntime: give that too")
     if options["finetune"] and chosen is not Precision.INT8:
         raise click.UsageError("--finetune recovers what int8 loses: give --int8 too")
+    if options["portable"] and chosen is not Precision.INT8:
+        raise click.UsageError("--portable is about int8 sums: give --int8 too")
+    if options["portable"] and (
+        options["target"].startswith("tensorrt") or options["provider"] not in ("", "cpu")
+    ):
+        raise click.UsageError("--portable is about CPUs, and this engine is for a GPU")
     from .commands.build_engine import BuildOptions, build_engine
     from .commands.explain import show_layers
     from .commands.source_model import model_to_build

@@ -203,6 +203,7 @@ class BuildConfig:
         provider: Execution provider of ONNX Runtime: ``cpu``, ``cuda`` or ``tensorrt``.
         tensorrt: Options of TensorRT.
         gpu: What it is built on; None where the engine does not depend on it.
+        in_pairs: Whether the int8 weights fit CPUs that add their products in pairs of 16 bits.
     """
 
     onnx_sha256: str
@@ -221,6 +222,7 @@ class BuildConfig:
     provider: str = ""
     tensorrt: TensorRtOptions = field(default_factory=TensorRtOptions)
     gpu: Gpu | None = None
+    in_pairs: bool = False
 
     def __post_init__(self) -> None:
         if not self.profiles:

@@ -152,6 +152,7 @@ def calibrate_int8(
     observer: str = "percentile",
     journal: Journal | None = None,
     progress: Progress | None = None,
+    in_pairs: bool = False,
 ) -> Int8Calibration:
     """Calibrate ``model`` and repair it.
 
@@ -163,6 +164,7 @@ def calibrate_int8(
         observer: A name of :data:`~.observers.OBSERVERS`: what ranges are observed with.
         journal: Recalls and keeps what was measured, so that an interrupted search goes on.
         progress: Told each step's name, the parts of it that are done, and all its parts.
+        in_pairs: Whether int8 products must fit where they are added in pairs of 16 bits.
 
     Raises:
         DatasetError: No tuning picture is usable.
@@ -175,5 +177,5 @@ def calibrate_int8(
         )
     windows = Tuning(tuning_pairs(tuning, scale), scale)
     journal = journal or Journal()
-    repaired = repair(model, calibration, windows, OBSERVERS[observer], journal, progress)
+    repaired = repair(model, calibration, windows, OBSERVERS[observer], journal, progress, in_pairs)
     return Int8Calibration(model, repaired, windows, journal)

@@ -71,6 +71,7 @@ def repair(
     observer: Callable[[], Observer],
     journal: Journal,
     progress: Progress | None = None,
+    in_pairs: bool = False,
 ) -> Repaired:
     """Calibrate and repair a graph, and measure its layers.
 
@@ -81,16 +82,17 @@ def repair(
         observer: Makes the observer of one activation.
         journal: Recalls and keeps what was measured.
         progress: Told each step's name, the parts of it that are done, and all its parts.
+        in_pairs: Whether int8 products must fit where they are added in pairs of 16 bits.
 
     Raises:
         DatasetError: The network is not finite on a picture.
         ExportError: The graph cannot be quantised.
     """
-    work = _Work(model, calibration, tuning, observer, journal, progress)
-    baseline = work.drift(Quantiser(model, work.observed, {}, {}))
+    work = _Work(model, calibration, tuning, observer, journal, progress, in_pairs)
+    baseline = work.drift(Quantiser(model, work.observed, {}, {}, in_pairs))
     own = work.worth_own_factors()
     prepared, done = work.equalised(own)
-    codes = round_weights(prepared, calibration.pictures, progress)
+    codes = round_weights(prepared, calibration.pictures, progress, in_pairs)
     quantiser = work.quantiser(prepared, done, codes)
     ranked = work.ranked(quantiser, quantisable_nodes(model), narrower=NARROWER)
     read = _inputs(prepared)
@@ -138,6 +140,7 @@ class _Work:
     observer: Callable[[], Observer]
     journal: Journal
     progress: Progress | None
+    in_pairs: bool
 
     @cached_property
     def reference(self) -> float:
@@ -200,7 +203,7 @@ class _Work:
         # what equalisation left alone has the range that it had
         ranges = {**self.observed, **self.observed_equalised}
         kept = {name: ranges[name] for name in activations(prepared)}
-        return Quantiser(prepared, kept, means, codes or {})
+        return Quantiser(prepared, kept, means, codes or {}, self.in_pairs)
 
     def worth_own_factors(self) -> dict[str, float]:
         """Layers that get a factor right before them, to their loss without it, dB.

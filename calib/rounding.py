@@ -20,7 +20,14 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, helper, numpy_helper
 
-from ..export.quantise import Weight, nearest_codes, quantisable_weights, weight_scales
+from ..export.pair_sums import fit_pairs
+from ..export.quantise import (
+    Weight,
+    adds_apart,
+    nearest_codes,
+    quantisable_weights,
+    weight_scales,
+)
 from ..validate.datasets import Picture
 from .ranges import Progress, watch
 
@@ -41,6 +48,7 @@ class _Layer:
     node: NodeProto
     weight: Weight
     values: NDArray[np.float32]
+    in_pairs: bool
 
     @property
     def groups(self) -> int:
@@ -61,7 +69,10 @@ class _Layer:
 
 
 def round_weights(
-    model: onnx.ModelProto, pictures: Sequence[Picture], progress: Progress | None = None
+    model: onnx.ModelProto,
+    pictures: Sequence[Picture],
+    progress: Progress | None = None,
+    in_pairs: bool = False,
 ) -> dict[str, NDArray[np.int8]]:
     """Int8 codes of the weights of all quantisable nodes.
 
@@ -69,6 +80,7 @@ def round_weights(
         model: Float32 N×3×H×W in, as :func:`~srdeploy.export.quantise.quantise` will get it.
         pictures: Each H×W×3 uint8.
         progress: Told the pictures that are done.
+        in_pairs: Whether int8 products must fit where they are added in pairs of 16 bits.
 
     Returns:
         Name of the weight to codes of its shape; a weight that several nodes read is left to
@@ -82,7 +94,12 @@ def round_weights(
     weights = quantisable_weights(model)
     names = [weight.name for weight in weights.values()]
     layers = [
-        _Layer(nodes[name], weight, numpy_helper.to_array(constants[weight.name]))
+        _Layer(
+            nodes[name],
+            weight,
+            numpy_helper.to_array(constants[weight.name]),
+            in_pairs and not adds_apart(nodes[name], constants),
+        )
         for name, weight in weights.items()
         if names.count(weight.name) == 1
     ]
@@ -171,7 +188,8 @@ def _rows(layer: _Layer, values: NDArray[np.float32], wanted: int) -> NDArray[np
 def _rounded(layer: _Layer, covariance: NDArray[np.float64]) -> NDArray[np.int8]:
     """The codes of one layer's weight."""
     matrix = layer.matrix
-    scales = weight_scales(layer.values, layer.weight.axis).reshape(*matrix.shape[:2], 1)
+    scales = weight_scales(layer.values, layer.weight.axis, in_pairs=layer.in_pairs)
+    scales = scales.reshape(*matrix.shape[:2], 1)
     diagonal = np.einsum("gii->gi", covariance)
     damped = covariance.copy()
     index = np.arange(matrix.shape[2])
@@ -186,7 +204,9 @@ def _rounded(layer: _Layer, covariance: NDArray[np.float64]) -> NDArray[np.int8]
         error = (left[:, :, i] - codes[:, :, i] * scales[:, :, 0]) / upper[:, None, i, i]
         left[:, :, i:] -= error[:, :, None] * upper[:, None, i, i:]
     nearest = nearest_codes(matrix, scales)
-    return layer.codes(_better(matrix, scales, covariance, codes, nearest))
+    rounded = layer.codes(_better(matrix, scales, covariance, codes, nearest))
+    # errors that were taken up may have moved a pair beyond what it was scaled to
+    return fit_pairs(rounded, layer.weight.axis) if layer.in_pairs else rounded
 
 
 def _better(

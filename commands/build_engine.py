@@ -58,6 +58,7 @@ class BuildOptions:
         profiles: Input sizes; empty for the default, or for the one of a static ONNX.
         capabilities: Compute capabilities of an ahead-of-time target; empty for all.
         min_int8: Least share of the Conv and MatMul MACs that int8 keeps in int8.
+        portable: Whether the int8 weights are to fit every CPU, and not this one alone.
         notes: Further sentences for the manifest.
     """
 
@@ -68,6 +69,7 @@ class BuildOptions:
     profiles: tuple[ShapeRange, ...] = ()
     capabilities: tuple[str, ...] = ()
     min_int8: float = MIN_INT8
+    portable: bool = False
     strict: bool = False
     finetune: Sequence[Path] = ()
     observer: str = "percentile"
@@ -243,6 +245,7 @@ def _build(
         options.min_int8,
         options.finetune,
         options.observer,
+        options.portable,
         say,
         progress,
     )

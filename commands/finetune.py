@@ -128,7 +128,7 @@ def recover(
         checkpoint=kept.with_suffix(f".{run[:16]}.pth"),
         start=_repaired_tensors(quantiser, found.float_nodes),
     )
-    trained = Quantiser(tuned.model, tuned.ranges, {}, {})
+    trained = Quantiser(tuned.model, tuned.ranges, {}, {}, quantiser.in_pairs)
     tuning, reference = calibrated.tuning, calibrated.repaired.reference
     drift = tuning.psnr_of(trained.graph(found.float_nodes)) - reference
     report = found.report

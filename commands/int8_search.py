@@ -43,6 +43,7 @@ class Int8Search:
         min_int8: Least share of the Conv and MatMul MACs in int8.
         folders: Pictures to fine-tune the int8 network on; empty for no training.
         observer: Name of what ranges are observed with.
+        portable: Whether the weights are to fit every CPU, and not this one alone.
         say: Takes lines for the user.
         progress: Told each step's parts.
 
@@ -58,6 +59,7 @@ class Int8Search:
         min_int8: float,
         folders: Sequence[Path],
         observer: str,
+        portable: bool,
         say: Say,
         progress: Progress | None,
     ) -> None:
@@ -66,22 +68,34 @@ class Int8Search:
         self.say, self.progress = say, progress
         self.training = trained_on(folders) if folders else {}
         self._folders = folders
-        self._recovered: Recovered | None = None
+        self._observer, self._portable = observer, portable
+        self._recovered: dict[bool, Recovered] = {}
         seen = {str(member.fingerprint) for member in calibration.used}
         seen |= {str(found) for found in self.training.values()}
         self._seen = tuple(sorted(seen))
-        journal = Journal(_journal_path(source))
-        self.calibrated: Int8Calibration = calibrate_int8(
-            source.model,
-            calibration,
-            bundled("tuning"),
-            source.spec.scale,
-            observer,
-            journal,
-            progress,
-        )
-        if journal.recalled:
-            say(f"{journal.recalled} measurements are from an earlier search of this network")
+        self._calibrated: dict[bool, Int8Calibration] = {}
+
+    def calibrated(self, target: Target) -> Int8Calibration:
+        """The calibrated network, made once for all targets that add int8 products alike."""
+        in_pairs = self._in_pairs(target)
+        if in_pairs not in self._calibrated:
+            journal = Journal(_journal_path(self.source))
+            self._calibrated[in_pairs] = calibrate_int8(
+                self.source.model,
+                self.calibration,
+                bundled("tuning"),
+                self.source.spec.scale,
+                self._observer,
+                journal,
+                self.progress,
+                in_pairs,
+            )
+            if recalled := journal.recalled:
+                self.say(f"{recalled} measurements are from an earlier search of this network")
+        return self._calibrated[in_pairs]
+
+    def _in_pairs(self, target: Target) -> bool:
+        return self._portable or target.pairs_saturate()
 
     def build(self, target: Target) -> Built:
         """The fastest engine that keeps the budget on the proof pictures; else the best found.
@@ -114,15 +128,17 @@ class Int8Search:
         return self._compared(target, best)
 
     def _recovered_engine(self, target: Target) -> Built:
-        """The engine of the fine-tuned network, which is trained once for all targets."""
-        if self._recovered is None:
+        """The engine of the fine-tuned network, trained once for targets that add alike."""
+        in_pairs = self._in_pairs(target)
+        if in_pairs not in self._recovered:
             share = max(self.min_int8, RECOVERED_INT8)
-            found = self.calibrated.search(self._budget, share, progress=self.progress)
+            calibrated = self.calibrated(target)
+            found = calibrated.search(self._budget, share, progress=self.progress)
             path = _journal_path(self.source)
-            self._recovered = recover(
-                self.source, self.calibrated, found, self._folders, path, self.say
+            self._recovered[in_pairs] = recover(
+                self.source, calibrated, found, self._folders, path, self.say
             )
-        recovered = self._recovered
+        recovered = self._recovered[in_pairs]
         built = self._build_one(target, recovered.int8, recovered.sha256)
         self._tell(built)
         if not recovered.sha256:
@@ -177,14 +193,14 @@ class Int8Search:
 
     def _open(self, target: Target, float_nodes: Sequence[str]) -> Session:
         every = set(quantisable_nodes(self.source.model))
-        model = self.calibrated.repaired.quantiser.graph(
+        model = self.calibrated(target).repaired.quantiser.graph(
             float_nodes, target.written_rest(target.rest_precision())
         )
         return open_choice(self.source, target, model, set(float_nodes) != every)
 
     def _search(self, target: Target, costs: Costs | None, budget: float) -> Int8Result:
         rest = target.rest_precision()
-        found = self.calibrated.search(budget, self.min_int8, costs, rest, self.progress)
+        found = self.calibrated(target).search(budget, self.min_int8, costs, rest, self.progress)
         report = dataclasses.replace(found.report, max_drift=self._budget)
         if costs is not None:
             report = dataclasses.replace(report, trials=self._timed(target, report.trials))

@@ -130,6 +130,7 @@ def build_one(
             float_nodes=int8.float_nodes if int8 else (),
             islands=checked.islands,
             recovery_sha256=recovery_sha256,
+            in_pairs=int8 is not None and int8.repaired.quantiser.in_pairs,
             graph_sha256=hashlib.sha256(graph).hexdigest(),
         ),
         graph,

@@ -60,7 +60,7 @@ def validate(
         assert model is not None  # one of them was given or found
         return _validate_model(model, folder, progress)
     manifest = manifest_of(engine)
-    graph, spec = _reference_model(engine, manifest, model)
+    graph, spec = reference_model(engine, manifest, model)
     datasets = find_datasets(folder, spec.scale)
     refuse_calibrated(manifest, datasets)
     session, manifest = open_or_stand_in(engine, say)
@@ -96,7 +96,7 @@ def _validate_model(path: Path, folder: Path, progress: Progress | None) -> Vali
     return ValidationResult(subject, results, None)
 
 
-def _reference_model(
+def reference_model(
     engine: Path, manifest: Manifest, given: Path | None
 ) -> tuple[onnx.ModelProto, ModelSpec]:
     """The exported ONNX that an engine was built from.

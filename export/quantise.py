@@ -24,6 +24,7 @@ from onnx import NodeProto, helper, numpy_helper
 
 from ..errors import ExportError
 from ..spec import Precision
+from .pair_sums import pair_reach
 from .precision import kept_in_fp32
 
 LEVELS = 127
@@ -94,6 +95,7 @@ def quantise(
     rest: Precision = Precision.FP32,
     means: Mapping[str, NDArray[np.floating]] | None = None,
     codes: Mapping[str, NDArray[np.int8]] | None = None,
+    in_pairs: bool = False,
 ) -> onnx.ModelProto:
     """Return the graph with Q/DQ around every quantisable node but those in ``skip``.
 
@@ -110,6 +112,8 @@ def quantise(
             input stands there has its bias corrected.
         codes: Weight to its codes, for the scales of :func:`weight_scales`; others are
             rounded to the nearest.
+        in_pairs: Whether int8 products must fit where they are added in pairs of 16 bits
+            (:mod:`.pair_sums`).
 
     Raises:
         ExportError: A range is missing or not finite, ``skip`` names no quantisable node,
@@ -126,7 +130,7 @@ def quantise(
         )
     quantised = onnx.ModelProto()
     quantised.CopyFrom(model)
-    _Insertion(quantised, ranges, rest, means or {}, codes or {}).run(skip)
+    _Insertion(quantised, ranges, rest, means or {}, codes or {}, in_pairs).run(skip)
     onnx.checker.check_model(quantised, full_check=True)
     return quantised
 
@@ -173,6 +177,8 @@ class _Insertion:
     rest: Precision
     means: Mapping[str, NDArray[np.floating]]
     codes: Mapping[str, NDArray[np.int8]]
+    in_pairs: bool = False
+    apart: set[str] = field(default_factory=set)
     read_in_float: set[str] = field(default_factory=set)
     nodes: list[NodeProto] = field(default_factory=list)
     dequantised: dict[str, str] = field(default_factory=dict)
@@ -180,7 +186,9 @@ class _Insertion:
     def run(self, skip: Collection[str]) -> None:
         graph = self.model.graph
         weights = {t.name: t for t in graph.initializer}
-        nodes = [node for node in _quantisable(self.model) if node.name not in set(skip)]
+        every = _quantisable(self.model)
+        self.apart |= {node.input[1] for node in every if adds_apart(node, weights)}
+        nodes = [node for node in every if node.name not in set(skip)]
         chosen = {node.name for node in nodes}
         self.read_in_float |= {value.name for value in graph.output} | {
             name
@@ -258,10 +266,13 @@ class _Insertion:
     ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
         """A weight's codes, and its scales along ``axis``."""
         values = numpy_helper.to_array(weight)
-        scales = weight_scales(values, axis, self.rest)
+        in_pairs = self.in_pairs and weight.name not in self.apart
+        scales = weight_scales(values, axis, self.rest, in_pairs)
         given = self.codes.get(weight.name)
         # fp16 cannot have the least scales: then the codes that were made for others are void
-        if given is not None and np.array_equal(scales, weight_scales(values, axis)):
+        if given is not None and np.array_equal(
+            scales, weight_scales(values, axis, in_pairs=in_pairs)
+        ):
             return given, scales
         others = [i for i in range(values.ndim) if i != axis]
         return nearest_codes(values, np.expand_dims(scales, others)), scales
@@ -314,10 +325,31 @@ def activation_scale(low: float, high: float, rest: Precision = Precision.FP32) 
     return float(_scales(np.array(max(abs(low), abs(high))), rest))
 
 
+def adds_apart(node: NodeProto, weights: Mapping[str, onnx.TensorProto]) -> bool:
+    """Whether CPUs add the products of a node in 32 bits each: a depthwise convolution's."""
+    if node.op_type != "Conv":
+        return False
+    outputs, inputs = weights[node.input[1]].dims[:2]
+    groups = next((a.i for a in node.attribute if a.name == "group"), 1)
+    return bool(inputs == 1 and groups == outputs)
+
+
 def weight_scales(
-    values: NDArray[np.float32], axis: int, rest: Precision = Precision.FP32
+    values: NDArray[np.float32],
+    axis: int,
+    rest: Precision = Precision.FP32,
+    in_pairs: bool = False,
 ) -> NDArray[np.float32]:
-    """One scale for each index of ``axis``, exact in ``rest``."""
+    """One scale for each index of ``axis``, exact in ``rest``.
+
+    Args:
+        values: A weight.
+        axis: Of its outputs.
+        rest: Type that the scales are exact in.
+        in_pairs: Whether its codes must fit in pairs (:mod:`.pair_sums`).
+    """
+    if in_pairs:
+        return _scales(pair_reach(values, axis), rest)
     others = tuple(i for i in range(values.ndim) if i != axis)
     return _scales(np.abs(values).max(axis=others), rest)
 

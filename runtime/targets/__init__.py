@@ -66,6 +66,10 @@ class Target(ABC):
     def rest_precision(self) -> Precision:
         """Fastest safe type on this machine for what an int8 engine leaves in float."""
 
+    def pairs_saturate(self) -> bool:
+        """Whether int8 products of its engines are added in pairs of 16 bits on this machine."""
+        return False
+
     def written_rest(self, config_rest: Precision) -> Precision:
         """Float type that an int8 graph is written in; another one only where a target lowers
         the float part itself because it cannot fuse Q/DQ in that type."""

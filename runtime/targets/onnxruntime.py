@@ -15,6 +15,7 @@ from onnx import helper, numpy_helper
 
 from ...errors import BuildError, EngineError, ModelFileError, SrDeployError, TargetUnavailable
 from ...spec import BuildConfig, Gpu, Manifest, Precision
+from .. import int8_sums
 from ..execution_providers import CPU, PROVIDERS, require
 from ..onnx_session import (
     OnnxRuntimeSession,
@@ -186,6 +187,9 @@ class OnnxRuntimeTarget(Target):
             return Precision.FP32  # on a CPU fp16 runs through casts, slower than fp32
         return Precision.FP16
 
+    def pairs_saturate(self) -> bool:
+        return self._provider == CPU and int8_sums.pairs_saturate()
+
     def settle(self, config: BuildConfig, graph: bytes) -> BuildConfig:
         if config.provider not in PROVIDERS:
             return dataclasses.replace(config, provider=CPU)
@@ -203,13 +207,15 @@ class OnnxRuntimeTarget(Target):
                     f"was built for ONNX Runtime's {build.provider} provider on {build.gpu}."
                     f" Here, {exc.message}. To get it: {exc.hint}"
                 )
-        return None
+            return None
+        return int8_sums.mismatch(build)
 
     def build(self, graph: bytes, config: BuildConfig) -> BuiltEngine:
         try:
             if config.provider not in PROVIDERS:
                 cpu_session(graph, threads=1)
-                return BuiltEngine(graph, device=f"CPU, {os.cpu_count()} threads")
+                device = f"CPU, {os.cpu_count()} threads"
+                return BuiltEngine(graph, device, int8_sums.note_on(config))
             session = gpu_session(graph, config, 0)
         except SrDeployError:
             raise

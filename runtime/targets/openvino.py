@@ -11,7 +11,6 @@ import math
 import os
 import threading
 from collections import OrderedDict
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -21,6 +20,7 @@ import openvino as ov
 from ...errors import BuildError, EngineError
 from ...plugins.onnx_functions import inline_functions
 from ...spec import BuildConfig, Manifest, Precision
+from .. import int8_sums
 from ..model_file import parse_graph
 from ..session import Frames, Session
 from . import BuiltEngine, Target
@@ -34,25 +34,6 @@ LARGEST_PARALLEL_PIXELS = 1280 * 720
 # and the interpreter's. Two threads that do it at once take them in opposite orders and
 # hang, so it is done here, where the import lock admits one.
 ov.Tensor(np.zeros(1, np.uint8), shared_memory=True)
-
-
-SATURATES = (
-    "this CPU has no 8-bit dot product (VNNI): OpenVINO adds int8 products in pairs of 16 bits,"
-    " which saturate where weights and activations are both near their limits"
-)
-
-
-def sums_saturate(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether int8 sums can saturate on this machine: x86 without VNNI, as far as Linux tells.
-
-    Found by execution: on an AVX2-only CPU a network of random weights was off by up to 111 of
-    255 code values, a trained one by as little as on any other CPU.
-    """
-    try:
-        flags = set(cpuinfo.read_text(encoding="utf-8").split())
-    except OSError:
-        return False
-    return "sse2" in flags and not flags & {"avx512_vnni", "avx_vnni", "amx_int8"}
 
 
 def _properties(config: BuildConfig, streams: int = 1) -> dict[str, str]:
@@ -148,6 +129,12 @@ class OpenVinoTarget(Target):
     def written_rest(self, config_rest: Precision) -> Precision:
         return Precision.FP32 if config_rest is Precision.BF16 else config_rest
 
+    def pairs_saturate(self) -> bool:
+        return int8_sums.pairs_saturate()
+
+    def mismatch(self, build: BuildConfig, device: int = 0) -> str | None:
+        return super().mismatch(build, device) or int8_sums.mismatch(build)
+
     def build(self, graph: bytes, config: BuildConfig) -> BuiltEngine:
         try:
             model = parse_graph(graph)
@@ -162,8 +149,7 @@ class OpenVinoTarget(Target):
                 f"OpenVINO refuses the {config.precision} graph: {exc}",
                 "try another precision, or --target onnxruntime",
             ) from exc
-        saturates = config.precision is Precision.INT8 and sums_saturate()
-        return BuiltEngine(content, device, (SATURATES,) if saturates else ())
+        return BuiltEngine(content, device, int8_sums.note_on(config))
 
     def _open(self, content: bytes, manifest: Manifest, parallel: int, device: int) -> Session:
         try:

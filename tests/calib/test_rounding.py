@@ -7,6 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from srdeploy.calib.rounding import round_weights
+from srdeploy.export.pair_sums import pairs_fit
 from srdeploy.export.quantise import nearest_codes, weight_scales
 from srdeploy.runtime.targets.onnxruntime import graph_runner
 
@@ -100,3 +101,19 @@ def test_linear_layers_and_shared_weights(photographs) -> None:
         for codes in (found["weight"], nearest_codes(weight, scales))
     ]
     assert lost[0] <= lost[1]
+
+
+@pytest.mark.parametrize("shape", [(8, 16, 1, 1), (8, 6, 3, 3), (8, 3, 3, 3), (8, 5, 3, 3)])
+def test_weights_that_fit_in_pairs(shape, photographs) -> None:
+    """No pair is too large, and the output still errs less than with nearest codes."""
+    weight = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+    model = layer(weight, pads=[shape[2] // 2] * 4)
+    crops = np.stack([p.pixels[:80, :120] for p in photographs])
+    codes = round_weights(model, crops, in_pairs=True)["weight"]
+    assert pairs_fit(codes, 0)
+    scales = weight_scales(weight, 0, in_pairs=True).reshape(-1, 1, 1, 1)
+    nearest = nearest_codes(weight, scales)
+    assert pairs_fit(nearest, 0)
+    lost = [((weight - c * scales) ** 2).mean() for c in (codes, nearest)]
+    assert lost[0] < 4 * lost[1]
+    assert not pairs_fit(round_weights(model, crops)["weight"], 0)

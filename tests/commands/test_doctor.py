@@ -6,10 +6,10 @@ import io
 import json
 import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import pytest
@@ -22,7 +22,8 @@ from srdeploy.installation import install, install_extra
 from srdeploy.runtime.doctor.apart import Answer
 from srdeploy.runtime.doctor.examine import examine
 from srdeploy.runtime.doctor.findings import Finding, Report, Section, State
-from srdeploy.runtime.doctor.sections import _video
+from srdeploy.runtime.doctor.questions import EXTRAS
+from srdeploy.runtime.doctor.sections import _extras, _video
 from srdeploy.runtime.targets import target_names
 from srdeploy.runtime.video import codecs
 from srdeploy.runtime.video.formats import ENCODERS, encoder_of
@@ -396,11 +397,19 @@ class TestReportForPeople:
         assert caught.value.hint == "pip install av"
 
 
-def test_a_missing_extra_has_the_line_that_fits_this_copy_of_srdeploy(here) -> None:
+@pytest.mark.parametrize(
+    ("answer", "state", "detail", "again"),
+    [
+        (Answer({}), State.MISSING, "not installed", False),
+        (Answer(problem="crashed: SIGABRT"), State.BROKEN, "crashed: SIGABRT", True),
+    ],
+)
+def test_an_extra_has_the_line_that_fits_this_copy_of_srdeploy(
+    answer: Answer, state: State, detail: str, again: bool
+) -> None:
     """The line names the checkout, wheel or index that srdeploy came from."""
-    extras = {"OpenVINO": "openvino", "TensorRT-RTX": "tensorrt-rtx", "pycuda": "cuda"}
-    for title, extra in extras.items():
-        finding = findings(here[1], "Libraries")[title]
-        if finding["state"] == "missing":
-            assert finding["fixes"] == [install_extra(extra)]
-            assert shlex.split(finding["fixes"][0])
+    found = list(_extras(SimpleNamespace(extras=dict.fromkeys(EXTRAS, answer))))
+    assert found == [
+        Finding(extra.title, state, detail, (install_extra(extra.extra, again=again),))
+        for extra in EXTRAS.values()
+    ]

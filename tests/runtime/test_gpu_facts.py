@@ -91,6 +91,7 @@ class TestHardware:
             ("0x10de", "0x040300", False),  # the sound of a card
             ("0x10de", "0x060400", False),  # a bridge
             ("0x8086", "0x030000", False),  # another maker's
+            ("0x1002", "0x030000", False),  # AMD's
         ],
     )
     def test_pci(self, tmp_path: Path, vendor: str, kind: str, seen: bool) -> None:

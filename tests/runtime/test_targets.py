@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,12 @@ from srdeploy.export.pixels import with_pixels
 from srdeploy.export.precision import lower
 from srdeploy.export.quantise import activations, quantise
 from srdeploy.installation import install_extra
-from srdeploy.runtime import gpu_facts
+from srdeploy.runtime import gpu_facts, int8_sums
 from srdeploy.runtime.nvinfer import apart
 from srdeploy.runtime.nvinfer import target as nvinfer
 from srdeploy.runtime.session import Session
 from srdeploy.runtime.targets import Target, open_target, target_names
 from srdeploy.runtime.targets.onnxruntime import ReferenceSession
-from srdeploy.runtime.targets.openvino import sums_saturate
 from srdeploy.spec import BuildConfig, Manifest, ModelSpec, Precision, ShapeRange
 
 SHAPES = ShapeRange((8, 8), (24, 32), (64, 64))
@@ -40,6 +40,7 @@ def target(request) -> Target:
 
 def config_of(target: Target, precision: Precision, **changes) -> BuildConfig:
     rest = target.rest_precision() if precision is Precision.INT8 else precision
+    changes = {"in_pairs": precision is Precision.INT8 and target.pairs_saturate()} | changes
     return BuildConfig(
         "0" * 64, target.name, target.version(), precision, rest, (SHAPES,), **changes
     )
@@ -51,7 +52,7 @@ def graph_of(model: onnx.ModelProto, config: BuildConfig, target: Target) -> byt
         written = target.written_rest(config.rest)
         crops = np.random.default_rng(0).integers(0, 256, (4, 24, 32, 3), dtype=np.uint8)
         ranges = collect_ranges(model, crops, activations(model), OBSERVERS["percentile"])
-        model = quantise(model, ranges.bounds, [], written)
+        model = quantise(model, ranges.bounds, [], written, in_pairs=config.in_pairs)
     return with_pixels(lower(model, written)).SerializeToString()
 
 
@@ -78,10 +79,9 @@ def test_builds_and_agrees_with_the_reference(exported, target, precision) -> No
     reference = ReferenceSession(model, spec.scale)
     # the bounds are of rounding: exact, half precision, and eight bits of 0…255
     bound = {"fp32": 1, "fp16": 2, "bf16": 6, "int8": 24}[precision]
-    saturates = any("saturate" in note for note in built.notes)
-    assert saturates == (target.name == "openvino" and precision == "int8" and sums_saturate())
-    if saturates:  # random weights on noise; the note says what is the matter
-        bound = 128
+    told = [note for note in built.notes if "int8 sums" in note]
+    for_cpu = target.name in ("onnxruntime", "openvino")
+    assert told == list(int8_sums.note_on(config) if for_cpu else ())
     rng = np.random.default_rng(1)
     with target.open(built.content, manifest) as session:
         for shape in ((1, 24, 32, 3), (2, 9, 17, 3), (1, 8, 61, 3), (1, 24, 32, 3)):
@@ -101,8 +101,25 @@ def test_builds_and_agrees_with_the_reference(exported, target, precision) -> No
 )
 def test_cpus_whose_int8_sums_saturate(flags: str, saturates: bool, tmp_path: Path) -> None:
     (tmp_path / "cpuinfo").write_text(flags, encoding="utf-8")
-    assert sums_saturate(tmp_path / "cpuinfo") == saturates
-    assert not sums_saturate(tmp_path / "absent")
+    assert int8_sums.pairs_saturate(tmp_path / "cpuinfo") == saturates
+    assert not int8_sums.pairs_saturate(tmp_path / "absent")
+
+
+def test_an_engine_whose_int8_sums_would_saturate_is_refused(
+    target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a CPU without an 8-bit dot product, unless its weights fit."""
+    if Precision.INT8 not in target.precisions or target.runs_here() is not None:
+        pytest.skip("no int8 engine of this target runs here")
+    config = config_of(target, Precision.INT8, in_pairs=False)
+    monkeypatch.setattr(int8_sums, "pairs_saturate", lambda: False)
+    assert not target.pairs_saturate()
+    assert target.mismatch(config) is None
+    monkeypatch.setattr(int8_sums, "pairs_saturate", lambda: True)
+    assert target.pairs_saturate()
+    assert "8-bit dot product (VNNI), which this one lacks" in target.mismatch(config)
+    assert target.mismatch(replace(config, in_pairs=True)) is None
+    assert target.mismatch(replace(config, precision=Precision.FP32)) is None
 
 
 def test_sessions_take_calls_from_many_threads(exported, target) -> None:

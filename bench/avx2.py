@@ -1,0 +1,226 @@
+"""What an x86 CPU with AVX2 alone computes of int8 engines, on any x86 machine with Linux.
+
+    python -m srdeploy.bench.avx2                              the kernels, on inputs that saturate
+    python -m srdeploy.bench.avx2 ENGINE --data DIR [--pictures N]
+                                                               an engine, picture by picture
+
+The CPU is emulated by ``qemu-x86_64`` (Debian: qemu-user 7.2 or newer) as an Intel Haswell, which
+has no 8-bit dot product (VNNI): ONNX Runtime and OpenVINO choose and execute the kernels that they
+have for it. An engine is opened by a plain session of its runtime with default options. Figures are
+exact, times mean nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from ..export.pair_sums import fit_pairs
+from ..runtime.engine import read_engine
+from ..spec import Precision
+from ..validate.datasets import find_datasets
+from ..validate.metrics import cut_border, luma, psnr
+
+EMULATOR, CPU = "qemu-x86_64", "Haswell-noTSX"
+EDGE = 8
+WORST = 5
+"""Pictures that are listed of a set."""
+SHAPES: Mapping[str, tuple[tuple[int, ...], int]] = {
+    "1×1": ((32, 64, 1, 1), 1),
+    "3×3": ((32, 32, 3, 3), 1),
+    "3×3 in 2 groups": ((32, 16, 3, 3), 2),
+    "3×3 of RGB": ((32, 3, 3, 3), 1),
+    "3×3 of 13 channels": ((16, 13, 3, 3), 1),
+    "5×5 depthwise": ((32, 1, 5, 5), 32),
+    "matrix": ((32, 64), 1),
+}
+"""Layer to its weight, outputs first, and its groups."""
+
+
+def layer(codes: NDArray[np.int8], groups: int) -> bytes:
+    """A graph of one int8 layer between Q/DQ pairs, as engines have it; input on [-1, 1]."""
+    matrix = codes.ndim == 2
+    inputs = codes.shape[1] * groups
+    attributes: dict[str, Any] = {} if matrix else {"pads": [codes.shape[2] // 2] * 4}
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "step", "zero"], ["quantised"]),
+        helper.make_node("DequantizeLinear", ["quantised", "step", "zero"], ["data"]),
+        helper.make_node(
+            "DequantizeLinear", ["codes", "scales", "zeros"], ["weight"], axis=int(matrix)
+        ),
+        helper.make_node(
+            "MatMul" if matrix else "Conv",
+            ["data", "weight"],
+            ["sums"],
+            **attributes if matrix else attributes | {"group": groups},
+        ),
+        helper.make_node("QuantizeLinear", ["sums", "coarse", "zero"], ["rounded"]),
+        helper.make_node("DequantizeLinear", ["rounded", "coarse", "zero"], ["y"]),
+    ]
+    constants = {
+        "step": np.float32(1 / 127),
+        "zero": np.int8(0),
+        "codes": codes.T.copy() if matrix else codes,
+        "scales": np.full(len(codes), 1 / 127, np.float32),
+        "zeros": np.zeros(len(codes), np.int8),
+        "coarse": np.float32(0.4),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "layer",
+        [helper.make_tensor_value_info("x", 1, shape_of(inputs, matrix))],
+        [helper.make_tensor_value_info("y", 1, shape_of(len(codes), matrix))],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    return bytes(model.SerializeToString())
+
+
+def shape_of(channels: int, matrix: bool) -> list[int]:
+    """Of what a layer reads or writes."""
+    return [1, EDGE * EDGE, channels] if matrix else [1, channels, EDGE, EDGE]
+
+
+def sessions(content: bytes) -> Iterator[tuple[str, Any]]:
+    """Plain sessions of the runtimes, and ONNX Runtime's of the graph as it is written."""
+    import onnxruntime as ort
+    import openvino as ov
+
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    written = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    yield "as written", lambda x: written.run(None, {written.get_inputs()[0].name: x})[0]
+    plain = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
+    yield "onnxruntime", lambda x: plain.run(None, {plain.get_inputs()[0].name: x})[0]
+    core = ov.Core()
+    hint = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = core.compile_model(core.read_model(content), "CPU", hint)
+    yield "openvino", lambda x: compiled(x)[0]
+
+
+def kernels() -> None:
+    """Largest difference of each runtime from the graph as written, in codes of the output."""
+    rng = np.random.default_rng(0)
+    print(f"{'layer':<20}{'weights':<10}{'onnxruntime':>12}{'openvino':>10}")
+    for name, (shape, groups) in SHAPES.items():
+        drawn = np.clip(np.rint(rng.normal(0, 55, shape)), -127, 127).astype(np.int8)
+        fitted = drawn if "depthwise" in name else fit_pairs(drawn, 0)
+        for label, codes in (("as drawn", drawn), ("fitted", fitted)):
+            run = dict(sessions(layer(codes, groups)))
+            size = shape_of(shape[1] * groups, codes.ndim == 2)
+            frames = (np.ones(size), rng.choice([-1.0, 1.0], size), -np.ones(size))
+            worst = dict.fromkeys(run, 0.0)
+            for x in frames:
+                made = {who: one(x.astype(np.float32)) for who, one in run.items()}
+                for who, y in made.items():
+                    off = float(np.abs(y - made["as written"]).max() / 0.4)
+                    worst[who] = max(worst[who], off)
+            print(f"{name:<20}{label:<10}{worst['onnxruntime']:12.0f}{worst['openvino']:10.0f}")
+
+
+def upscale(engine: Path, frames: Path, out: Path) -> None:
+    """Run an engine on the pictures of an ``.npz``, in a plain session with default options."""
+    content, manifest = read_engine(engine)
+    if manifest.build.target == "openvino":
+        import openvino as ov
+
+        core = ov.Core()
+        compiled = core.compile_model(core.read_model(content), "CPU")
+
+        def run(x: NDArray[np.uint8]) -> Any:
+            return compiled(x)[0]
+    else:
+        import onnxruntime as ort
+
+        session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
+        name = session.get_inputs()[0].name
+
+        def run(x: NDArray[np.uint8]) -> Any:
+            return session.run(None, {name: x})[0]
+
+    with np.load(frames) as given:
+        made = {}
+        for key in given:
+            made[key] = np.asarray(run(given[key][None])[0])
+            print(".", end="", file=sys.stderr, flush=True)
+    np.savez(out, **made)  # type: ignore[arg-type]
+
+
+def compare(engine: Path, folder: Path, most: int) -> None:
+    """Drift of an engine on this CPU and on the emulated one, picture by picture."""
+    from ..commands.validate import reference_model
+    from ..validate.reference import open_reference
+
+    _, manifest = read_engine(engine)
+    if manifest.build.precision is not Precision.INT8:
+        sys.exit("only int8 engines differ")
+    scale = manifest.model.scale
+    model, spec = reference_model(engine, manifest, None)
+    for dataset in find_datasets(folder, scale):
+        pairs = dataset.pairs[:most] if most else dataset.pairs
+        read = {pair.name: pair.read() for pair in pairs}
+        with tempfile.TemporaryDirectory() as place, open_reference(model, spec) as reference:
+            lr, there, here = (Path(place) / f"{name}.npz" for name in ("lr", "there", "here"))
+            np.savez(lr, **{name: low for name, (low, _) in read.items()})  # type: ignore[arg-type]
+            upscale(engine, lr, here)
+            emulated("--inside", str(engine), str(lr), str(there))
+            with np.load(there) as theirs, np.load(here) as ours:
+                drifts: dict[str, tuple[float, float]] = {}
+                for name, (low, high) in read.items():
+                    truth = plane(high, scale)
+                    exact = psnr(plane(reference.upscale(low[None])[0], scale), truth)
+                    here_psnr, there_psnr = (
+                        psnr(plane(made[name], scale), truth) for made in (ours, theirs)
+                    )
+                    drifts[name] = here_psnr - exact, there_psnr - exact
+        for name in sorted(drifts, key=lambda name: drifts[name][1])[:WORST]:
+            print(f"  {name:<24}{drifts[name][0]:+9.3f}{drifts[name][1]:+9.3f}")
+        means = [float(np.mean(column)) for column in zip(*drifts.values(), strict=True)]
+        print(f"{dataset.name + ', mean':<26}{means[0]:+9.3f}{means[1]:+9.3f}  (here, AVX2 alone)")
+
+
+def plane(picture: NDArray[np.uint8], scale: int) -> NDArray[np.float64]:
+    """What PSNR is taken of."""
+    return cut_border(luma(picture), scale)
+
+
+def emulated(*words: str) -> None:
+    """Run this file on the emulated CPU."""
+    if shutil.which(EMULATOR) is None:
+        sys.exit(f"there is no {EMULATOR}: apt-get install qemu-user")
+    command = [EMULATOR, "-cpu", CPU, sys.executable, "-m", "srdeploy.bench.avx2", *words]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stderr)
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("engine", nargs="?", type=Path)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--pictures", type=int, default=0, help="of each set; 0 for all")
+    parser.add_argument("--inside", nargs="*", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.inside:
+        upscale(*map(Path, given.inside))
+    elif given.inside is not None:
+        kernels()
+    elif given.engine:
+        compare(given.engine, given.data, given.pictures)
+    else:
+        emulated("--inside")
+
+
+if __name__ == "__main__":
+    main()
