@@ -19,7 +19,7 @@ import click
 
 from . import __version__
 from .commands.options import generations, indices, numbers, profiles, size, words
-from .console import Output, accept_any_encoding
+from .console import Output, prepare_streams
 from .errors import SrDeployError
 from .spec import Compatibility, Precision, TensorRtOptions
 from .usage import Command, FilePath, only_one
@@ -88,7 +88,7 @@ class Program(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run a command line."""
-        accept_any_encoding()
+        prepare_streams()
         return super().main(*args, **kwargs)
 
 

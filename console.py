@@ -7,6 +7,7 @@ every line stays whole, and progress is a plain line now and then.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 import traceback
@@ -225,8 +226,12 @@ def _console(stream: IO[str], width: int | None = None) -> Console:
     )
 
 
-def accept_any_encoding() -> None:
-    """Let a stream that lacks a character, such as × in KOI8-R, show a ? for it."""
+def prepare_streams() -> None:
+    """Make the standard streams take whatever is written: one that is closed takes it nowhere, one
+    that lacks a character, such as × in KOI8-R, shows a ? for it."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")

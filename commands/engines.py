@@ -23,11 +23,14 @@ from . import Say
 from .opening import fitting
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import JustifyMethod, RenderableType
 
 SHORT = 12
 """Characters of a digest that are shown."""
 LEAST_PREFIX = 4
+HEADINGS = ("engine", "ms", "drift, dB", "MiB", "used (UTC)", "what")
+FIGURES = frozenset({"ms", "drift, dB", "MiB"})
+LEAST_WHAT = 16
 MIB = 1 << 20
 DAY_SECONDS = 86_400
 
@@ -102,12 +105,14 @@ def format_engines(listed: dict[str, Any]) -> RenderableType:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("engine", "ms", "drift, dB", "MiB"):
-        table.add_column(heading, no_wrap=True, justify="left" if heading == "engine" else "right")
-    table.add_column("used (UTC)", no_wrap=True)
-    table.add_column("what")
-    for row in listed["engines"]:
-        table.add_row(*(Text(printable(cell)) for cell in _cells(row)))
+    rows = [_cells(row) for row in listed["engines"]]
+    for index, heading in enumerate(HEADINGS[:-1]):
+        widest = max(len(cells[index]) for cells in (HEADINGS, *rows))  # of these nothing is cut
+        justify: JustifyMethod = "right" if heading in FIGURES else "left"
+        table.add_column(heading, min_width=widest, no_wrap=True, justify=justify)
+    table.add_column(HEADINGS[-1], min_width=LEAST_WHAT)
+    for cells in rows:
+        table.add_row(*(Text(printable(cell)) for cell in cells))
     return table
 
 

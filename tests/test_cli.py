@@ -316,6 +316,26 @@ def test_any_encoding_of_the_output_will_do(tmp_path: Path) -> None:
     assert "1280?720" in srdeploy(tmp_path, "models", PYTHONIOENCODING="ascii").stdout
 
 
+@pytest.mark.parametrize(
+    ("typed", "code", "said"),
+    [
+        ("models >&-", 0, ""),
+        ("models 2>&-", 0, "vapsr-s-x4"),
+        ("run absent.mp4 >&- 2>&-", 1, ""),
+        ("build-engine absent.onnx <&-", 1, "absent.onnx"),
+    ],
+)
+def test_closed_streams(typed: str, code: int, said: str, tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY / ".src")}
+    line = f"{shlex.quote(sys.executable)} -m srdeploy {typed}"
+    done = subprocess.run(
+        ["sh", "-c", line], cwd=tmp_path, capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert said in done.stdout + done.stderr
+    assert "fault in srdeploy" not in done.stderr
+
+
 def test_a_reader_that_has_enough_is_no_fault(tmp_path: Path) -> None:
     """As in ``srdeploy models | head -1``."""
     reading, writing = os.pipe()
