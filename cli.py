@@ -508,6 +508,10 @@ def build_engine_command(
         )
     if manifest.build.precision is Precision.INT8:
         output.say(f"{manifest.int8_mac_share:.0%} of the Conv and MatMul MACs are int8")
+    if manifest.kernel_difference is not None:
+        output.say(
+            f"its kernels are within {manifest.kernel_difference:.1f} code values of its graph"
+        )
     for note in manifest.notes:
         output.say(f"note: {note}")
     show_layers(result.layers, explain, output.say, output.show)

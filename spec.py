@@ -270,6 +270,9 @@ class Manifest:
         milliseconds: Median time of one frame of ``build.shapes.optimum``, None where the
             engine was not executed.
         drift: Measured drift, empty where the engine was not executed.
+        kernel_difference: Of an int8 engine as it executes from its graph as it is written, code
+            values of 255 on average over the worst of the frames made to tell them apart
+            (:mod:`srdeploy.validate.kernel_check`); None where that was not measured.
         notes: What was left out or should be known, one sentence each.
         created: Time of the build, ISO 8601, UTC.
         calibration_pictures: Fingerprints of the pictures that an int8 engine was calibrated or
@@ -286,6 +289,7 @@ class Manifest:
     int8_mac_share: float = 0.0
     milliseconds: float | None = None
     drift: tuple[DriftRecord, ...] = ()
+    kernel_difference: float | None = None
     notes: tuple[str, ...] = ()
     created: str = ""
     calibration_pictures: tuple[str, ...] = ()

@@ -25,6 +25,7 @@ from ..runtime.targets import Target, open_target, target_names
 from ..spec import BuildConfig, Manifest, Precision, ShapeRange, TensorRtOptions, dump
 from ..validate.datasets import Dataset, Pair
 from ..validate.drift import DatasetResult, check_budget, within_budget, worst_drift
+from ..validate.kernel_check import finding
 from ..validate.reference import open_reference
 from ..validate.reference_cache import ReferenceCache
 from ..validate.results import dataset_to_json
@@ -169,6 +170,7 @@ def build_engine(
         )
         built = _build(job, targets, calibration, options, say, progress)
     best = _best(built, _searched_for(options))
+    _check_kernels(best)
     _check_budget(best, options.max_drift)
     path = output or Path(best.manifest.engine_file)
     notes = (*best.manifest.notes, *options.notes)
@@ -260,11 +262,25 @@ def _searched_for(options: BuildOptions) -> float | None:
 
 
 def _best(built: Sequence[Built], max_drift: float | None) -> Built:
-    """The fastest within the budget; where none is, the one that loses least."""
+    """The fastest within the budget; where none is, the one that loses least.
+
+    Those whose kernels do not compute their graph come last: what is measured of them on the
+    proof pictures says nothing of others.
+    """
+    built = [b for b in built if not finding(b.manifest.kernel_difference)] or built
     fitting = [b for b in built if max_drift is None or within_budget(b.quality, max_drift)]
     if not fitting:
         return max(built, key=lambda b: (bool(b.quality), worst_drift(b.quality)))
     return min(fitting, key=lambda b: b.manifest.milliseconds or float("inf"))
+
+
+def _check_kernels(built: Built) -> None:
+    """Refuse an engine whose kernels do not compute its graph."""
+    if said := finding(built.manifest.kernel_difference):
+        raise BuildError(
+            f"the {built.manifest.build.target} engine is not delivered: {said}",
+            "try another --target, or a float precision; --portable avoids sums that saturate",
+        )
 
 
 def _check_budget(built: Built, max_drift: float | None) -> None:

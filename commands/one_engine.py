@@ -20,17 +20,21 @@ from ..export.precision import lower
 from ..export.sizes import fix_size
 from ..runtime.fitting import FittingSession
 from ..runtime.layers import LayerReport
+from ..runtime.onnx_session import WrittenSession
 from ..runtime.session import Session
 from ..runtime.store import EngineStore
 from ..runtime.targets import Target
 from ..spec import BuildConfig, Manifest, ModelSpec, Precision, ShapeRange
 from ..validate.datasets import Dataset
 from ..validate.drift import DatasetResult, measure, to_records
+from ..validate.kernel_check import adversarial_frames, finding, kernel_difference
 from . import Say
 from .half_range import HalfRange
 from .stand_in import open_graph, stand_in_of
 
 TIMED_FRAMES = 5
+CHECKED_SIZE = (48, 64)
+"""Of the frames that the kernels are checked on, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -201,11 +205,19 @@ def _measured(source: Source, target: Target, built: Built, graph: bytes, say: S
         with target.open(built.content, manifest) as session:
             milliseconds = _time(session, manifest.build.shapes)
             quality = measured_quality(source, session, target, manifest)
+            apart = _kernel_difference(source, session, target, manifest, graph)
         layers = built.layers.timed(_layer_times(target, built, say))
         records = to_records(quality, executed_on=target.name)
         height, width = manifest.build.shapes.optimum
         say(f"{target.name}: {milliseconds:.0f} ms for a frame of {width}×{height}")
-        manifest = dataclasses.replace(manifest, milliseconds=milliseconds, drift=records)
+        notes = (*manifest.notes, *filter(None, [finding(apart)]))
+        manifest = dataclasses.replace(
+            manifest,
+            milliseconds=milliseconds,
+            drift=records,
+            kernel_difference=apart,
+            notes=notes,
+        )
         return dataclasses.replace(built, manifest=manifest, quality=quality, layers=layers)
     notes = (*manifest.notes, f"the engine was not executed: {why_not}")
     stand_in = stand_in_of(manifest.build)
@@ -226,6 +238,22 @@ def measured_quality(
     """Drift of a session, on windows of the proof pictures where it takes no other sizes."""
     engine, reference = (comparable(s, target, manifest) for s in (session, source.reference))
     return measure(engine, reference, [source.proof], source.spec.scale)
+
+
+def _kernel_difference(
+    source: Source, session: Session, target: Target, manifest: Manifest, graph: bytes
+) -> float | None:
+    """How far the kernels of an int8 engine are from its graph; None of a float engine."""
+    build = manifest.build
+    if build.precision is not Precision.INT8:
+        return None
+    bound = target.uses_profiles or all(profile.is_static for profile in build.profiles)
+    height, width = build.shapes.minimum if bound else CHECKED_SIZE
+    least = source.spec.minimum_size
+    frames = adversarial_frames(max(height, least), max(width, least))
+    written = WrittenSession(graph, source.spec.scale)
+    engine, as_written = (comparable(s, target, manifest) for s in (session, written))
+    return kernel_difference(engine, as_written, frames)
 
 
 def _layer_times(target: Target, built: Built, say: Say) -> dict[str, float]:

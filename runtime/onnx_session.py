@@ -154,6 +154,25 @@ def placement_notes(provider: str, session: ort.InferenceSession) -> tuple[str, 
     return check_placement(provider, nodes_by_provider(session).get("CPUExecutionProvider", {}))
 
 
+class WrittenSession(Session):
+    """The graph of an engine on the CPU, computed as it is written: Q/DQ pairs in float32.
+
+    Args:
+        graph: As a target gets it.
+        scale: Upscaling factor.
+    """
+
+    target = "onnxruntime"
+
+    def __init__(self, graph: bytes, scale: int) -> None:
+        self.scale = scale
+        self._session = cpu_session(graph, as_written=True)
+
+    def _upscale(self, frames: Frames) -> Frames:
+        upscaled: Frames = self._session.run(None, {self._session.get_inputs()[0].name: frames})[0]
+        return upscaled
+
+
 class OnnxRuntimeSession(Session):
     """An engine file, uint8 N×H×W×3 in and out, in ONNX Runtime.
 

@@ -59,6 +59,7 @@ def rebuild(manifest: Manifest, graph: bytes, store: EngineStore, say: Say) -> S
         device=built.device,
         milliseconds=None,
         drift=(),
+        kernel_difference=None,
         notes=built.notes,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )

@@ -1,0 +1,91 @@
+"""Kernels against the graph: pictures that tell, and engines that are not delivered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from srdeploy.commands import build_engine as building
+from srdeploy.commands.build_engine import _best, _check_kernels
+from srdeploy.commands.one_engine import Built
+from srdeploy.errors import BuildError
+from srdeploy.runtime.session import Frames, Session
+from srdeploy.spec import BuildConfig, Manifest, ModelSpec, Precision
+from srdeploy.validate.kernel_check import (
+    BOUND,
+    adversarial_frames,
+    finding,
+    kernel_difference,
+)
+
+
+class Repeating(Session):
+    """Doubles pixels, with something done to them."""
+
+    scale, target = 2, "here"
+
+    def __init__(self, change=lambda frames: frames) -> None:
+        self.change = change
+
+    def _upscale(self, frames: Frames) -> Frames:
+        return self.change(frames.repeat(2, 1).repeat(2, 2))
+
+
+@pytest.mark.parametrize("size", [(48, 64), (16, 16), (9, 31)])
+def test_the_frames_bring_sums_to_their_limits(size: tuple[int, int]) -> None:
+    frames = adversarial_frames(*size)
+    assert frames.shape[1:] == (*size, 3)
+    assert frames.dtype == np.uint8
+    flats = {tuple(f[0, 0]) for f in frames if (f == f[0, 0]).all()}
+    assert flats == {(r, g, b) for r in (0, 255) for g in (0, 255) for b in (0, 255)}
+    extremes = [f for f in frames if set(np.unique(f)) == {0, 255}]
+    assert len(extremes) > 6
+    assert np.array_equal(frames, adversarial_frames(*size)), "the same every time"
+
+
+def test_a_difference_in_one_kind_of_picture_is_found() -> None:
+    frames = adversarial_frames()
+    same = Repeating()
+    assert kernel_difference(same, Repeating(), frames) == 0
+    darker = Repeating(lambda f: np.where((f == (0, 0, 255)).all(-1, keepdims=True), 0, f))
+    assert kernel_difference(darker, same, frames) == pytest.approx(255 / 3)
+    off_by_one = Repeating(lambda f: f ^ 1)
+    assert kernel_difference(off_by_one, same, frames) == pytest.approx(1)
+
+
+def test_what_is_beyond_the_bound() -> None:
+    assert finding(None) == finding(0.0) == finding(BOUND) == ""
+    assert "8.9 code values apart" in finding(8.9)
+
+
+def engine(name: str, milliseconds: float, difference: float | None) -> Built:
+    config = BuildConfig("", name, "1", Precision.INT8)
+    spec = ModelSpec("vapsr", "v", 4, 8)
+    manifest = Manifest(
+        config, spec, "", name, "", milliseconds=milliseconds, kernel_difference=difference
+    )
+    return Built(b"", manifest, (), (), None)
+
+
+def test_engines_whose_kernels_differ_are_not_delivered() -> None:
+    fast, right, unknown = engine("a", 5, 8.9), engine("b", 9, 0.3), engine("c", 7, None)
+    assert _best([fast, right], None) is right
+    assert _best([fast, right, unknown], None) is unknown
+    assert _best([fast], None) is fast
+    with pytest.raises(BuildError, match="the a engine is not delivered: its kernels do not"):
+        _check_kernels(fast)
+    _check_kernels(right)
+
+
+def test_a_build_with_such_kernels_leaves_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if this CPU saturated the sums of every frame."""
+    from srdeploy.commands import one_engine
+
+    monkeypatch.setattr(one_engine, "kernel_difference", lambda *_: 40.0)
+    options = building.BuildOptions("onnxruntime", Precision.INT8, min_int8=1.0)
+    with pytest.raises(BuildError, match=r"40\.0 code values apart"):
+        building.build_engine(folder / "net.onnx", options, None, lambda _: None)
+    assert [path.name for path in folder.iterdir()] == ["net.onnx"]
