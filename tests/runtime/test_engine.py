@@ -174,6 +174,7 @@ def test_key_holds_every_option() -> None:
         "provider": "cuda",
         "tensorrt": TensorRtOptions(tf32=True),
         "gpu": Gpu("a GPU", "8.6", "13.0"),
+        "in_pairs": True,
     }
     assert set(other) == {f.name for f in dataclasses.fields(BuildConfig)}
     digests = {dataclasses.replace(base, **{k: v}).digest() for k, v in other.items()}
