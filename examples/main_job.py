@@ -30,6 +30,7 @@ COMMANDS = (
 )
 
 
+ERASED = re.compile(r"[^\n]*\x1b\[2K")
 CURSOR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 BAR = "━"
 
@@ -52,7 +53,7 @@ def in_terminal(words: list[str | Path], folder: Path) -> int:
             os.write(sys.stdout.fileno(), part)
     os.close(ours)
     if not sys.stdout.isatty():
-        lines = CURSOR.sub("", shown.decode()).splitlines()
+        lines = CURSOR.sub("", ERASED.sub("", shown.decode())).splitlines()
         print("\n".join(line for line in lines if line and BAR not in line))
     return process.wait()
 
