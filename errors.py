@@ -23,7 +23,7 @@
 
 Each carries a message (what, expected, got) and a ``hint`` (what to do). Exceptions of
 other libraries are turned into one of these once, where that library is called, with
-``raise … from exc``; only ``cli.py`` prints them.
+``raise … from exc``; only ``cli.py`` catches them all.
 """
 
 from __future__ import annotations

@@ -292,7 +292,7 @@ def test_a_broken_base_install(tmp_path: Path, repository: Path) -> None:
     assert "not run" in findings(document, "Self-test")["targets"]["detail"]
 
 
-PATH = "/work/a-folder/with-a-name/of-sixty/letters/and/more/site-packages/openvino"
+PATH = "/home/a-folder/with-a-name/of-sixty/letters/and/more/site-packages/openvino"
 LONG = f"{PATH}/python -m pip install --force-reinstall 'onnxruntime-gpu[cuda,cudnn]==1.31.1'"
 REPORT = Report(
     Section("Base install", (Finding("av", State.BROKEN, "crashed", ("pip install av",)),)),
