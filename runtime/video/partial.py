@@ -7,7 +7,9 @@ state is.
 
 from __future__ import annotations
 
+import _thread
 import os
+import threading
 from pathlib import Path
 from typing import BinaryIO
 
@@ -37,7 +39,11 @@ class PartialFile:
         """Write all of ``data``; a raw file may take only a part when the disk is nearly full."""
         rest = memoryview(data)
         while rest:
-            rest = rest[self._file.write(rest) :]
+            try:
+                rest = rest[self._file.write(rest) :]
+            except KeyboardInterrupt:
+                # PyAV, which calls this, would lose it: ask again when it is through
+                threading.Timer(0.01, _thread.interrupt_main).start()
         return len(data)
 
     def read(self, size: int) -> bytes:

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 from srdeploy.errors import EngineError, MediaError
 from srdeploy.runtime.video import VideoOptions, upscale_video
+from srdeploy.runtime.video.partial import PartialFile
 from srdeploy.runtime.video.reader import VideoReader
 from srdeploy.runtime.video.writer import VideoWriter
 
@@ -361,3 +363,32 @@ def test_y4m_goes_in_and_out_as_a_stream(
     output = tmp_path / "out.mp4"
     assert upscale_video(pipe, output, Repeat(1), FAST).frames == 60
     assert shown(output) == shown(clip)
+
+
+def test_an_interruption_while_the_muxer_writes_is_not_lost(tmp_path: Path) -> None:
+    """PyAV prints what its callbacks raise and goes on; the interruption comes again after it."""
+    partial = PartialFile(tmp_path / "video.mp4")
+    raw = partial._file
+
+    class Interrupted:
+        asked = False
+
+        def write(self, data: memoryview) -> int:
+            if not self.asked:
+                self.asked = True
+                raise KeyboardInterrupt
+            return raw.write(data)
+
+    partial._file = Interrupted()  # type: ignore[assignment]
+
+    def write() -> None:
+        assert partial.write(b"header") == 6
+        time.sleep(10)
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    partial._file = raw
+    partial.seek(0)
+    assert partial.read(10) == b"header"
+    partial.discard()
+    assert list(tmp_path.iterdir()) == []
