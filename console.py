@@ -196,6 +196,8 @@ def _write(line: str, stream: IO[str], live: Console | None = None) -> None:
 
 def wrapped(line: str, width: int) -> str:
     """Broken between words only: one that is longer than a line, such as a path, stays whole."""
+    if "\n" in line:
+        return "\n".join(wrapped(part, width) for part in line.split("\n"))
     if len(line) <= width:
         return line
     import textwrap
