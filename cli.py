@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import errno
 import functools
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,13 +18,25 @@ import click
 
 from . import __version__
 from .commands.options import generations, indices, numbers, profiles, size, words
-from .console import Output, prepare_streams
-from .errors import SrDeployError
+from .console import STANDARD, Output, check_standard_output, prepare_streams
+from .errors import Interrupted, SrDeployError
+from .interruption import ignore_signals, interruptible
 from .spec import Compatibility, Precision, TensorRtOptions
-from .usage import Command, FilePath, only_one
+from .usage import Command, FilePath, OutputPath, check_outputs, only_one
 
 INTERRUPTED = 130
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}
+NOTHING_LEFT = ("interrupted; nothing half-written was left", "")
 FLOATS_AND_INT8 = ("fp32", "fp16", "bf16", "int8")
+OF_AN_ENGINE = {
+    **{
+        f"--{name}": "An engine has its precision: srdeploy build-engine {}"
+        for name in FLOATS_AND_INT8
+    },
+    "--target": "An engine has its target: srdeploy build-engine --target NAME",
+    "--model": "An engine has its network: srdeploy export --model NAME, then build-engine",
+}
+"""What people try on a command that takes an engine, and what to do instead."""
 
 
 def command(
@@ -41,16 +52,18 @@ def command(
 
     def decorate(function: Callable[..., None]) -> click.Command:
         @functools.wraps(function)
-        def guarded(quiet: bool, verbose: bool, json_file: str | None, **options: Any) -> None:
+        def guarded(quiet: bool, verbose: bool, json_file: Path | None, **options: Any) -> None:
             output = Output(quiet, verbose, json_file)
-            # asked to end by another program: clean up as after Ctrl-C
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
             try:
-                function(output, **options)
+                with interruptible():
+                    check_outputs(click.get_current_context())
+                    function(output, **options)
             except SrDeployError as exc:
                 _fail(output, exc.message, exc.hint, exc.exit_code)
-            except KeyboardInterrupt:
-                _fail(output, "interrupted; nothing half-written was left", "", INTERRUPTED)
+            except KeyboardInterrupt as exc:
+                ignore_signals()
+                told = (exc.message, exc.hint) if isinstance(exc, Interrupted) else NOTHING_LEFT
+                _fail(output, *told, INTERRUPTED)
             except (click.ClickException, click.exceptions.Exit):
                 raise
             except MemoryError:
@@ -58,6 +71,8 @@ def command(
             except Exception as exc:  # a fault of srdeploy, not of the user
                 if isinstance(exc, OSError) and exc.errno == errno.EPIPE:
                     raise  # whoever read the output, such as head, has enough: click ends quietly
+                if isinstance(exc, OSError) and exc.errno in DISK_ERRORS:
+                    _fail(output, f"{exc.strerror}", "check the disk that is written to", 1)
                 kind = type(exc).__name__
                 hint = "this is a fault in srdeploy; please report it with what --verbose prints"
                 _fail(output, f"{kind}: {exc}", hint, 1)
@@ -66,6 +81,7 @@ def command(
             click.option(
                 "--json",
                 "json_file",
+                type=OutputPath(),
                 metavar="FILE",
                 help="Write the result as JSON; '-' for standard output.",
             ),
@@ -202,7 +218,7 @@ def fetch_command(output: Output, names: tuple[str, ...]) -> None:
     "-o",
     "--output",
     "folder",
-    type=FilePath(),
+    type=OutputPath(folder=True, makes_parents=True),
     help="Folder of the run, resumed if it exists.  [default: runs/VARIANT]",
 )
 @click.option("--steps", type=click.IntRange(1), help="Length of the run.")
@@ -268,7 +284,8 @@ def train_command(
         ("srdeploy export --weights net.pth", "any checkpoint: its tensors say what it is"),
         ("srdeploy export --model vapsr-s --scale 2 -o x2.onnx", "another scale, another name"),
     ],
-    instead={"--target": "That is an option of build-engine, which comes next."},
+    instead={"--target": "That is an option of build-engine, which comes next."}
+    | dict.fromkeys(("--int8", "--bf16"), "Export, then: srdeploy build-engine NETWORK.onnx {}"),
 )
 @click.option("--model", help="Family, model or variant, such as vapsr, vapsr-s, vapsr-s-x4.")
 @click.option("--scale", type=int, help="Upscaling factor.  [default: 4]")
@@ -285,7 +302,7 @@ def train_command(
     callback=_read_by(numbers),
     help="A number of --weights' network that no tensor holds, such as conv_scale=0.01.",
 )
-@click.option("-o", "--output", "path", type=FilePath(), help="ONNX file to write.")
+@click.option("-o", "--output", "path", type=OutputPath(), help="ONNX file to write.")
 @click.option("--opset", type=int, help="ONNX operator set, 18 to 23.  [default: 20]")
 @click.option("--static", metavar="HxW", callback=_read_by(size), help="Fix the input size.")
 @click.option("--fp16", is_flag=True, help="Compute in fp16; input and output stay float32.")
@@ -333,6 +350,7 @@ def export_command(output: Output, path: Path | None, **options: Any) -> None:
         ("srdeploy build-engine --target tensorrt-rtx --for rtx40", "for another machine's GPU"),
     ],
     one_input="One ONNX makes one engine: run the command once for each.",
+    instead={"--model": "Export first: srdeploy export --model NAME"},
 )
 @click.argument("source", required=False, type=FilePath())
 @click.option(
@@ -341,13 +359,13 @@ def export_command(output: Output, path: Path | None, **options: Any) -> None:
     show_default=True,
     help="auto, onnxruntime, openvino, tensorrt or tensorrt-rtx.",
 )
-@click.option("--fp32", is_flag=True)
-@click.option("--fp16", is_flag=True)
-@click.option("--bf16", is_flag=True)
+@click.option("--fp32", is_flag=True, help="Compute in float32, as PyTorch does.")
+@click.option("--fp16", is_flag=True, help="Compute in float16; layers that need it stay in fp32.")
+@click.option("--bf16", is_flag=True, help="Compute in bfloat16, on CPUs and GPUs that have it.")
 @click.option(
     "--int8",
     is_flag=True,
-    help="Without any of these: the fastest float type of the target that is safe.",
+    help="Compute in 8 bits, calibrated.  [default: the fastest float type that is safe]",
 )
 @click.option(
     "--calib",
@@ -458,7 +476,7 @@ def export_command(output: Output, path: Path | None, **options: Any) -> None:
     type=click.Choice(["cpu", "cuda", "tensorrt"]),
     help="Execution provider of --target onnxruntime.  [default: cpu]",
 )
-@click.option("-o", "--output", "path", type=FilePath(), help="Engine to write.")
+@click.option("-o", "--output", "path", type=OutputPath(), help="Engine to write.")
 def build_engine_command(
     output: Output,
     source: Path | None,
@@ -502,7 +520,7 @@ def build_engine_command(
     manifest = result.manifest
     for record in manifest.drift:
         output.say(
-            f"drift on {record.dataset}: {record.drift:+.3f} dB (PSNR {record.psnr_engine:.3f},"
+            f"drift on {record.dataset}: {record.drift:+z.3f} dB (PSNR {record.psnr_engine:.3f},"
             f" {record.reference_runtime} fp32 {record.psnr_reference:.3f}),"
             f" fidelity {record.fidelity:.1f} dB, executed on {record.executed_on}"
         )
@@ -545,17 +563,14 @@ def _tensorrt_options(options: dict[str, Any]) -> TensorRtOptions:
         ),
     ],
     one_input='For several videos: for f in *.mp4; do srdeploy run "$f"; done',
-    instead={
-        "--int8": "An engine has its precision: srdeploy build-engine --int8",
-        "--model": "An engine has its network: srdeploy export --model M, then build-engine.",
-    },
+    instead=OF_AN_ENGINE,
 )
 @click.argument("source", metavar="INPUT", type=FilePath())
 @click.option(
     "-o",
     "--output",
     "path",
-    type=FilePath(),
+    type=OutputPath(folder=True),
     help="File or folder to write.  [default: INPUT_x4 beside it]",
 )
 @click.option(
@@ -608,11 +623,14 @@ def run_command(
     from .commands.run import run, speed
     from .runtime.video import VideoOptions
 
-    stdin, stdout = source == Path("-"), path == Path("-") or (source == Path("-") and not path)
+    stdin = source == STANDARD
+    stdout = path == STANDARD or (stdin and not path)
     output.piped = stdout
-    if stdout and output.json_file == "-":
+    if stdout and output.json_file == STANDARD:
         raise click.UsageError("standard output cannot take the video and the JSON")
-    with output.progress("frames") as update:
+    if stdout:
+        check_standard_output()
+    with output.progress("pictures" if not stdin and source.is_dir() else "frames") as update:
         result = run(
             sys.stdin.buffer if stdin else source,
             sys.stdout.buffer if stdout else path,
@@ -626,22 +644,25 @@ def run_command(
     document: dict[str, Any] = {
         "output": "-" if stdout else str(result.output),
         "frames": result.frames,
+        "seconds": result.seconds,
         "notes": result.notes,
     }
     if result.video is not None:
         video = result.video
         output.say(
             f"{video.frames} frames of {video.width}×{video.height} in"
-            f" {video.seconds:.1f} s: {speed(video.fps)}"
+            f" {result.seconds:.1f} s: {speed(video.fps)}"
         )
         document |= {
             "fps": video.fps,
-            "seconds": video.seconds,
             "width": video.width,
             "height": video.height,
             "codec": video.codec,
             "engine_busy_seconds": video.engine_busy_seconds,
         }
+    else:
+        pictures = "1 picture" if result.frames == 1 else f"{result.frames} pictures"
+        output.say(f"{pictures} in {result.seconds:.1f} s")
     output.say(f"wrote {document['output']}")
     output.result(document)
 
@@ -653,6 +674,7 @@ def run_command(
         ("srdeploy validate --data photos --max-drift 0.05", "exit code 3 where it loses more"),
         ("srdeploy validate --data Set5 --report drift.html", "picture by picture, on a page"),
     ],
+    instead=OF_AN_ENGINE,
 )
 @click.option("--engine", type=FilePath(), help="Engine or bundle to measure.")
 @click.option(
@@ -674,7 +696,7 @@ def run_command(
     metavar="DB",
     help="Exit with 3 where a set loses more.",
 )
-@click.option("--report", type=FilePath(), help="HTML report to write.")
+@click.option("--report", type=OutputPath(), help="HTML report to write.")
 def validate_command(
     output: Output, max_drift: float | None, report: Path | None, **options: Any
 ) -> None:
@@ -692,7 +714,7 @@ def validate_command(
         output.say(
             f"{dataset.name}: PSNR {dataset.mean('psnr_engine'):.3f} dB,"
             f" {dataset.reference_runtime} fp32 {dataset.mean('psnr_reference'):.3f},"
-            f" drift {dataset.drift:+.4f} dB, fidelity {dataset.mean('fidelity'):.1f} dB,"
+            f" drift {dataset.drift:+z.4f} dB, fidelity {dataset.mean('fidelity'):.1f} dB,"
             f" SSIM {dataset.mean('ssim_engine'):.4f}"
         )
     if not result.subject.engine_executed:
@@ -804,7 +826,7 @@ def engines_prune_command(output: Output, **options: Any) -> None:
     "-o",
     "--output",
     "path",
-    type=FilePath(),
+    type=OutputPath(),
     help="File to write.  [default: the engine's name, with .srbundle]",
 )
 @click.option("--as-engine", is_flag=True, help="Write the engine and its manifest, no bundle.")
@@ -828,7 +850,7 @@ def engines_export_command(output: Output, which: str, path: Path | None, as_eng
     ],
 )
 @click.argument("bundle", type=FilePath())
-@click.option("-o", "--output", "path", type=FilePath(), help="Engine to write.")
+@click.option("-o", "--output", "path", type=OutputPath(), help="Engine to write.")
 def engines_import_command(output: Output, bundle: Path, path: Path | None) -> None:
     """Put a bundle's engine into the store.
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import stat
 import sys
 import time
 import traceback
@@ -19,18 +21,23 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from .errors import OutputError
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 SECONDS_BETWEEN_LINES = 10
 BAR_COLUMNS = 20
 TIME_COLUMNS = len("  00:00:00 ")
+STANDARD = Path("-")
+"""What stands for standard input or output on a command line."""
 PIPE_WIDTH = 10_000
 """Columns of a pipe: as many as any table takes."""
 
 Update = Callable[[float, float | None, str], None]
 """Takes what is done, what there is in all if that is known, and a word on it."""
 
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _STYLES = {"error: ": "bold red", "hint: ": "cyan", "note: ": "yellow"}
 
 
@@ -41,20 +48,20 @@ class Output:
     Attributes:
         quiet: Print nothing but errors and the JSON.
         verbose: Print the trace of an error too.
-        json_file: File for the result as JSON, ``-`` for standard output, None for none.
+        json_file: File for the result as JSON, ``STANDARD`` for standard output, None for none.
         piped: Whether standard output takes a video.
     """
 
     quiet: bool = False
     verbose: bool = False
-    json_file: str | None = None
+    json_file: Path | None = None
     piped: bool = False
     _live: Console | None = field(default=None, repr=False)
 
     @property
     def _stream(self) -> IO[str]:
         """Standard error where standard output takes something else than words."""
-        return sys.stderr if self.piped or self.json_file == "-" else sys.stdout
+        return sys.stderr if self.piped or self.json_file == STANDARD else sys.stdout
 
     def say(self, line: str) -> None:
         """Print a line."""
@@ -79,12 +86,13 @@ class Output:
         if self.json_file is None:
             return
         text = json.dumps(document, indent=1, default=str) + "\n"
-        if self.json_file == "-":
+        if self.json_file == STANDARD:
+            check_standard_output()
             click.echo(text, nl=False)
             return
         from .files import write_bytes
 
-        write_bytes(Path(self.json_file), text.encode())
+        write_bytes(self.json_file, text.encode())
 
     def fail(self, message: str, hint: str) -> None:
         """Print an error and what to do about it, on standard error."""
@@ -107,7 +115,9 @@ class Output:
         # beside a terminal that takes the words the bar must be drawn by the same hand
         shared = self._stream.isatty()
         console = _console(self._stream if shared else sys.stderr)
-        if not sys.stderr.isatty() or console.is_dumb_terminal:
+        # what reads a pipe may print the words on this terminal too, into the bar
+        disturbed = console.is_dumb_terminal or _is_pipe(self._stream)
+        if not sys.stderr.isatty() or disturbed:
             yield _lines(unit)
             return
         with _bar(console, unit, shared) as update:
@@ -135,6 +145,8 @@ def _bar(console: Console, unit: str, shared: bool) -> Iterator[Update]:
         TimeRemainingColumn(compact=True),
     )
     with Progress(*columns, console=console, transient=True, redirect_stdout=shared) as bar:
+        # rich hides it, and a process that is stopped or killed would leave it so
+        console.show_cursor()
         task = bar.add_task("", total=None)
 
         def update(done: float, total: float | None, word: str) -> None:
@@ -145,6 +157,13 @@ def _bar(console: Console, unit: str, shared: bool) -> Iterator[Update]:
             bar.update(task, completed=done, total=total, description=told)
 
         yield update
+
+
+def _is_pipe(stream: IO[str]) -> bool:
+    try:
+        return stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
+    except OSError:  # a stream of a test, which is no file
+        return False
 
 
 def _lines(unit: str) -> Update:
@@ -175,7 +194,9 @@ def counted(done: float, total: float | None, unit: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Without what a hostile manifest could steer a terminal with."""
+    """Without what a hostile manifest could steer a terminal with, and without the colours that
+    libraries give their errors."""
+    text = _COLOUR.sub("", text)
     return "".join(c if c.isprintable() or c in "\n\t\xa0" else "\ufffd" for c in text)
 
 
@@ -237,3 +258,14 @@ def prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+
+
+def check_standard_output() -> None:
+    """See that somebody takes what is not words: a video, JSON.
+
+    Raises:
+        OutputError: It was closed when srdeploy started, so that :func:`prepare_streams` has put
+            a stream that takes it nowhere in its place.
+    """
+    if sys.stdout.name == os.devnull:
+        raise OutputError("standard output is closed", "name a file to write")

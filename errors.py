@@ -21,6 +21,8 @@
     ├── FetchError               a download failed or its digest differs
     └── DriftExceeded            a measured drift is over its budget (exit code 3)
 
+    Interrupted                  a KeyboardInterrupt that says what was kept (exit code 130)
+
 Each carries a message (what, expected, got) and a ``hint`` (what to do). Exceptions of
 other libraries are turned into one of these once, where that library is called, with
 ``raise … from exc``; only ``cli.py`` catches them all.
@@ -152,3 +154,19 @@ class DriftExceeded(SrDeployError):
     default_hint = "allow more, or build with another precision or calibration"
 
     exit_code = 3
+
+
+class Interrupted(KeyboardInterrupt):
+    """What runs was asked to end: a ``KeyboardInterrupt`` that says what became of the work.
+
+    Args:
+        message: What was kept.
+        hint: How to go on from it; empty where there is nothing to go on from.
+    """
+
+    def __init__(
+        self, message: str = "interrupted; nothing half-written was left", hint: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint

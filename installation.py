@@ -2,17 +2,19 @@
 
 How srdeploy came here decides what pip must be told: a checkout and a wheel are named by their
 place, an index by the name alone. The record is ``direct_url.json``, which installers leave
-beside a package that came from anywhere but an index (PEP 610).
+beside a package that came from anywhere but an index (PEP 610). Where there is no record, or what
+it names is gone, the packages of the extra are named themselves.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import platform
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +24,48 @@ if TYPE_CHECKING:
 PACKAGE = "srdeploy"
 
 
+_TORCH = ("torch==2.13.*", "onnxscript>=0.7")
+EXTRAS: Mapping[str, tuple[str, ...]] = {
+    "torch": _TORCH,
+    "train": (*_TORCH, "lightning-fabric>=2.6"),
+    "kernels": ("triton>=3.7,<3.10",),
+    "openvino": ("openvino>=2025.4",),
+    "tensorrt": ("tensorrt>=10.3,<12",),
+    "tensorrt-rtx": ("tensorrt-rtx>=1.7",),
+    "cuda": ("pycuda>=2026.1", "cuda-bindings>=12.6"),
+}
+"""What the extras of pyproject.toml bring, as it says: sources that were merely copied have neither
+that file nor a package's metadata."""
+
+ONNXRUNTIME = (
+    "onnxruntime-gpu"
+    if platform.machine() in ("x86_64", "AMD64") and sys.platform != "darwin"
+    else "onnxruntime"
+)
+"""What pip calls the ONNX Runtime of the base install on this machine."""
+
+IN_PARTS = ("--force-reinstall", "--no-cache-dir")
+"""Options that install a package of TensorRT anew: it is empty, its parts are what it depends on.
+The part with the libraries fetches them when it is built, and pip keeps one whose fetch failed."""
+
+
 def install_extra(name: str, *, again: bool = False) -> str:
     """The command that adds an extra of pyproject.toml, such as ``openvino``.
 
     Args:
         name: Of the extra.
         again: Whether to install anew what is there and broken.
+
+    Raises:
+        ValueError: There is no such extra.
     """
-    return install(*_requirement(name), again=again)
+    if name not in EXTRAS:
+        raise ValueError(f"srdeploy has no extra '{name}', it has {', '.join(EXTRAS)}")
+    if not again:
+        return install(*_requirement(name))
+    if name.startswith("tensorrt"):
+        return install(*EXTRAS[name], options=IN_PARTS)
+    return install(*EXTRAS[name], again=True)
 
 
 def install(*requirements: str, again: bool = False, options: tuple[str, ...] = ()) -> str:
@@ -37,11 +73,14 @@ def install(*requirements: str, again: bool = False, options: tuple[str, ...] = 
 
     Args:
         requirements: As pip reads them, ``numpy<2.4``; quoted for the shell where they need it.
-        again: Whether to install anew what is there and broken.
+        again: Whether to install anew what is there and broken. What it depends on stays as it is,
+            and what is missing of that is added.
         options: Further options of pip.
     """
-    chosen = [*(["--force-reinstall"] if again else []), *options]
-    return " ".join([*_installer("install"), *map(shlex.quote, [*chosen, *requirements])])
+    if again:
+        alone = install(*requirements, options=("--force-reinstall", "--no-deps", *options))
+        return f"{alone} && {install(*requirements, options=options)}"
+    return " ".join([*_installer("install"), *map(shlex.quote, [*options, *requirements])])
 
 
 def uninstall(*packages: str) -> str:
@@ -57,7 +96,7 @@ def _requirement(extra: str) -> list[str]:
         root = Path(__file__).resolve().parent
         if (root / "pyproject.toml").is_file():
             return ["-e", f"{root}[{extra}]"]
-        return [f"{PACKAGE}[{extra}]"]
+        return list(EXTRAS[extra])
     from urllib.parse import urlsplit
     from urllib.request import url2pathname  # here, as it takes longer than the rest
 
@@ -67,26 +106,12 @@ def _requirement(extra: str) -> list[str]:
         return [f"{PACKAGE}[{extra}]"]
     if urlsplit(url).scheme == "file":
         place = Path(url2pathname(urlsplit(url).path))
-        if not place.exists():  # a wheel or checkout that was removed: name what it asked for
-            return sorted(dict.fromkeys(requirements_of(found, extra)))
+        if not place.exists():  # a wheel or checkout that was removed
+            return list(EXTRAS[extra])
         return [*(["-e"] if editable else []), f"{place}[{extra}]"]
     if source := came_from.get("vcs_info"):
         url = f"{source['vcs']}+{url}@{source.get('commit_id', 'HEAD')}"
     return [f"{PACKAGE}[{extra}] @ {url}"]
-
-
-def requirements_of(found: Distribution, extra: str) -> Iterator[str]:
-    """What an extra consists of, extras of srdeploy that it names included."""
-    for line in found.requires or ():
-        requirement, _, condition = line.partition(";")
-        if f"extra == '{extra}'" not in condition.replace('"', "'"):
-            continue
-        name, _, rest = requirement.strip().partition("[")
-        if name == PACKAGE:
-            for inner in rest.rstrip("]").split(","):
-                yield from requirements_of(found, inner.strip())
-        else:
-            yield requirement.strip()
 
 
 def _direct_url(found: Distribution) -> dict[str, Any]:

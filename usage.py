@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+
+from .console import STANDARD
+from .errors import OutputError
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 COMMON = {"--scale": "A network has its scale: srdeploy export --model vapsr --scale 2"}
@@ -18,18 +23,61 @@ class FilePath(click.ParamType["Path"]):
     """A path; an address such as https://… is refused, for srdeploy downloads nothing unasked."""
 
     name = "path"
+    advice = "Download it first, for instance with: curl -LO '{}'"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Read a path."""
+        if value == "":
+            self.fail("a file without a name", param, ctx)
         path = Path(value)
         if isinstance(value, str) and _ADDRESS.match(value) and not path.exists():
-            self.fail(
-                f"'{value}' is an address, and srdeploy works on files\n"
-                f"Download it first, for instance with: curl -LO '{value}'",
-                param,
-                ctx,
-            )
+            refused = f"'{value}' is an address, and srdeploy works on files"
+            self.fail(f"{refused}\n{self.advice.format(value)}", param, ctx)
         return path
+
+
+class OutputPath(FilePath):
+    """A path to write to, looked at by :func:`check_outputs` before the work begins.
+
+    Args:
+        folder: Whether a folder may be there already.
+        makes_parents: Whether the folders above it are made.
+    """
+
+    advice = "Write a file, and upload that."
+
+    def __init__(self, folder: bool = False, makes_parents: bool = False) -> None:
+        self._folder = folder
+        self._makes_parents = makes_parents
+
+    def check(self, path: Path) -> None:
+        """Raise what writing would raise in the end.
+
+        Raises:
+            OutputError: The folder is missing or cannot be written to, or a folder is there.
+        """
+        if path.is_dir() and not self._folder:
+            raise OutputError(f"{path} is a folder", "name the file to write")
+        parent = path.parent
+        if not parent.is_dir() and not self._makes_parents:
+            raise OutputError(
+                f"{path} cannot be written: there is no folder {parent}",
+                f"mkdir -p {shlex.quote(str(parent))}",
+            )
+        if parent.is_dir() and not os.access(parent, os.W_OK):
+            raise OutputError(f"{path} cannot be written: no permission to write in {parent}")
+
+
+def check_outputs(ctx: click.Context) -> None:
+    """Look at all that a command is to write, before it works for minutes.
+
+    Raises:
+        OutputError: Something of it could not be written.
+    """
+    for param in ctx.command.params:
+        path = ctx.params.get(param.name or "")
+        if isinstance(param.type, OutputPath) and path not in (None, STANDARD):
+            param.type.check(path)
 
 
 class Command(click.Command):
@@ -37,7 +85,7 @@ class Command(click.Command):
 
     Args:
         examples: Lines for the shell, each with what it does.
-        instead: Option that the command does not have to what to do instead.
+        instead: Option that the command does not have to what to do instead; ``{}`` is the option.
         one_input: What to do where more than one INPUT is given; empty for click's own words.
     """
 
@@ -71,7 +119,8 @@ class Command(click.Command):
             advice = self._instead.get(exc.option_name)
             if advice is None:
                 raise
-            message = f"{self.name} has no option {exc.option_name}\n{advice}"
+            advice = advice.format(exc.option_name)
+            message = f"{ctx.command_path} has no option {exc.option_name}\n{advice}"
             raise click.UsageError(message, ctx) from exc
         except click.UsageError as exc:
             if self._one_input and exc.message.startswith("Got unexpected extra argument"):

@@ -184,9 +184,10 @@ def compare(engine: Path, folder: Path, most: int) -> None:
                     )
                     drifts[name] = here_psnr - exact, there_psnr - exact
         for name in sorted(drifts, key=lambda name: drifts[name][1])[:WORST]:
-            print(f"  {name:<24}{drifts[name][0]:+9.3f}{drifts[name][1]:+9.3f}")
+            print(f"  {name:<24}{drifts[name][0]:+z9.3f}{drifts[name][1]:+z9.3f}")
         means = [float(np.mean(column)) for column in zip(*drifts.values(), strict=True)]
-        print(f"{dataset.name + ', mean':<26}{means[0]:+9.3f}{means[1]:+9.3f}  (here, AVX2 alone)")
+        figures = "".join(f"{mean:+z9.3f}" for mean in means)
+        print(f"{dataset.name + ', mean':<26}{figures}  (here, AVX2 alone)")
 
 
 def plane(picture: NDArray[np.uint8], scale: int) -> NDArray[np.float64]:

@@ -248,8 +248,8 @@ def main() -> None:
     runs = compare(given.data, tests, recipe, settings, seeds)
     for name, changes in gains(runs).items():
         spread = statistics.stdev(changes) if len(changes) > 1 else float("nan")
-        by_seed = " ".join(f"{c:+.3f}" for c in changes)
-        print(f"gain {name:<12} {statistics.mean(changes):+.3f} ± {spread:.3f}  ({by_seed})")
+        by_seed = " ".join(f"{c:+z.3f}" for c in changes)
+        print(f"gain {name:<12} {statistics.mean(changes):+z.3f} ± {spread:.3f}  ({by_seed})")
     projections = [
         statistics.stdev(scores["projections"])
         for found in runs["seeds"].values()

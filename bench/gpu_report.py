@@ -56,7 +56,7 @@ def _engine(precision: str, found: dict[str, Any]) -> Iterator[str]:
     )
     for record in found["drift"] if isinstance(found["drift"], list) else []:
         yield (
-            f"      {record['dataset']}: drift {record['drift']:+.3f} dB,"
+            f"      {record['dataset']}: drift {record['drift']:+z.3f} dB,"
             f" fidelity {record['fidelity']:.1f} dB"
         )
     if "graph_times_faster" in found["graphs"]:

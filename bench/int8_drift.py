@@ -61,12 +61,12 @@ def main() -> None:
         graph = found.graph(Precision.FP32)
         trial = found.report.trials[found.report.chosen]
         drifts = ", ".join(
-            f"{name} {mean_psnr(graph, pairs, spec.scale) - reference[name]:+.3f}"
+            f"{name} {mean_psnr(graph, pairs, spec.scale) - reference[name]:+z.3f}"
             for name, pairs in truth.items()
         )
         print(
             f"at least {share:.0%} int8: {trial.int8_share:.1%}, searched {seconds:.0f} s,"
-            f" tuning {trial.drift:+.3f}, {drifts} dB; float: {', '.join(found.float_nodes)}",
+            f" tuning {trial.drift:+z.3f}, {drifts} dB; float: {', '.join(found.float_nodes)}",
             flush=True,
         )
 

@@ -79,4 +79,4 @@ def shortened(name: str, most: int) -> str:
 
 def _signed(value: float) -> str:
     """As other lines on a terminal show a drift."""
-    return f"{value:+.3f}" if math.isfinite(value) else "–"
+    return f"{value:+z.3f}" if math.isfinite(value) else "–"

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..console import printable
 from ..errors import SrDeployError
 from ..runtime.doctor.examine import examine
 from ..runtime.doctor.findings import Finding, Report, Section, State
 from . import Say
+from .listing import Page, broken, whole
 
 if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.console import RenderableType
     from rich.text import Text
 
 _STYLES = {
@@ -42,24 +41,17 @@ def format_report(report: Report) -> RenderableType:
     Lines are broken between words. A word longer than the line, and a fix, which is there to
     be copied, stay whole: to be printed with ``crop=False``.
     """
-    return _Page(report)
+    sections = (report.base, *report.sections)
+    return Page(lambda width: _page(sections, width))
 
 
-class _Page:
-    """A report as rich draws it."""
-
-    def __init__(self, report: Report) -> None:
-        self._sections = (report.base, *report.sections)
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
-        from rich.text import Text
-
-        for section in self._sections:
-            yield Text()
-            yield Text(section.title, style="bold", no_wrap=True, overflow="ignore")
-            yield from _lines(section, options.max_width)
-        yield Text()
-        yield _summary(self._sections)
+def _page(sections: tuple[Section, ...], width: int) -> Iterator[Text]:
+    for section in sections:
+        yield whole("")
+        yield whole(section.title, "bold")
+        yield from _lines(section, width)
+    yield whole("")
+    yield _summary(sections)
 
 
 def _lines(section: Section, width: int) -> Iterator[Text]:
@@ -74,43 +66,31 @@ def _lines(section: Section, width: int) -> Iterator[Text]:
     yield from _findings(here, width)
     for reason, names in rest.items():
         words = f"{State.NOT_APPLICABLE}, {reason}: {', '.join(names)}"
-        for line in _wrapped(words, width - 2):
-            yield _whole(f"  {line}", _STYLES[State.NOT_APPLICABLE])
+        for line in broken(f"  {words}", width):
+            yield whole(line, _STYLES[State.NOT_APPLICABLE])
 
 
 def _findings(findings: list[Finding], width: int) -> Iterator[Text]:
     name_width = max((len(finding.name) for finding in findings), default=0)
     column = _INDENT + name_width + 2
     for finding in findings:
-        first, *more = _wrapped(finding.detail, width - column)
+        first, *more = broken(finding.detail, width - column)
         if column + len(first) > width:  # one long word
             first, more = "", [first, *more]
-        line = _whole(f"  {finding.state:<7}  {finding.name:<{name_width}}  {first}".rstrip())
+        line = whole(f"  {finding.state:<7}  {finding.name:<{name_width}}  {first}".rstrip())
         line.stylize(_STYLES[finding.state], 2, 2 + len(finding.state))
         yield line
         for words in more:  # below the first, or as far to the left as a long word needs
             indent = next((i for i in (column, _INDENT) if i + len(words) <= width), 0)
-            yield _whole(" " * indent + words)
+            yield whole(" " * indent + words)
         yield from map(_fix, finding.fixes)
 
 
 def _fix(fix: str) -> Text:
     """A line to be copied."""
-    line = _whole(f"{' ' * _INDENT}fix: {fix}")
+    line = whole(f"{' ' * _INDENT}fix: {fix}")
     line.stylize("cyan", _INDENT, _INDENT + len("fix:"))
     return line
-
-
-def _wrapped(words: str, width: int) -> list[str]:
-    """Lines of words that are never broken."""
-    lines = textwrap.wrap(words, max(width, 1), break_long_words=False, break_on_hyphens=False)
-    return lines or [""]
-
-
-def _whole(line: str, style: str = "") -> Text:
-    from rich.text import Text
-
-    return Text(printable(line), style=style, no_wrap=True, overflow="ignore")
 
 
 def _summary(sections: tuple[Section, ...]) -> Text:

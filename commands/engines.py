@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from string import hexdigits
 from typing import TYPE_CHECKING, Any
 
 from ..console import printable
@@ -20,17 +21,21 @@ from ..runtime.store_rebuild import with_note
 from ..runtime.store_shelf import StoreEntry
 from ..spec import Manifest
 from . import Say
+from .listing import Page, aligned, broken, whole
 from .opening import fitting
 
 if TYPE_CHECKING:
-    from rich.console import JustifyMethod, RenderableType
+    from rich.console import RenderableType
+    from rich.text import Text
 
 SHORT = 12
 """Characters of a digest that are shown."""
 LEAST_PREFIX = 4
 HEADINGS = ("engine", "ms", "drift, dB", "MiB", "used (UTC)", "what")
-FIGURES = frozenset({"ms", "drift, dB", "MiB"})
+FIGURES = frozenset(map(HEADINGS.index, ("ms", "drift, dB", "MiB")))
+GAP = 2
 LEAST_WHAT = 16
+"""Columns below which what an engine is stands under its figures, not beside them."""
 MIB = 1 << 20
 DAY_SECONDS = 86_400
 
@@ -100,20 +105,37 @@ def summary_of(listed: dict[str, Any]) -> str:
 
 
 def format_engines(listed: dict[str, Any]) -> RenderableType:
-    """The list as a table for people."""
-    from rich.table import Table
-    from rich.text import Text
+    """The list for people: a table, on a narrow terminal a few lines for each engine."""
+    rows = [tuple(map(printable, _cells(row))) for row in listed["engines"]]
+    return Page(lambda width: _lines(rows, width))
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    rows = [_cells(row) for row in listed["engines"]]
-    for index, heading in enumerate(HEADINGS[:-1]):
-        widest = max(len(cells[index]) for cells in (HEADINGS, *rows))  # of these nothing is cut
-        justify: JustifyMethod = "right" if heading in FIGURES else "left"
-        table.add_column(heading, min_width=widest, no_wrap=True, justify=justify)
-    table.add_column(HEADINGS[-1], min_width=LEAST_WHAT)
-    for cells in rows:
-        table.add_row(*(Text(printable(cell)) for cell in cells))
-    return table
+
+def _lines(rows: Sequence[tuple[str, ...]], width: int) -> Iterator[Text]:
+    figures = aligned([cells[:-1] for cells in (HEADINGS, *rows)], FIGURES, GAP)
+    room = width - max(map(len, figures)) - GAP
+    if room < max([LEAST_WHAT, *(len(word) for row in rows for word in row[-1].split())]):
+        yield from (whole(line) for row in rows for line in _stacked(row, width))
+        return
+    head, *table = _table(rows, room)
+    yield whole(head, "bold")
+    yield from map(whole, table)
+
+
+def _table(rows: Sequence[tuple[str, ...]], room: int) -> list[str]:
+    """Heads and rows; what an engine is takes as many lines as it needs."""
+    lines: list[Sequence[str]] = [HEADINGS]
+    for *figures, what in rows:
+        first, *more = broken(what, room)
+        lines += [[*figures, first], *([""] * len(figures) + [part] for part in more)]
+    return aligned(lines, FIGURES, GAP)
+
+
+def _stacked(row: tuple[str, ...], width: int) -> Iterator[str]:
+    """The cells of an engine below its digest, with the words that are heads of the table."""
+    digest, speed, drift, size, used, what = row
+    yield digest
+    yield from broken(f"  {speed} ms, drift {drift} dB, {size} MiB, used {used} UTC", width)
+    yield from broken(f"  {what}", width)
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
@@ -121,7 +143,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     return (
         row["digest"][:SHORT],
         "–" if speed is None else f"{speed:.1f}",
-        "–" if drift is None else f"{drift:+.3f}",
+        "–" if drift is None else f"{drift:+z.3f}",
         f"{row['bytes'] / MIB:.1f}",
         row["used"][:16].replace("T", " "),
         _what(row),
@@ -186,8 +208,7 @@ def export_engine(
         EngineError: There is no such engine, or it or its graph is damaged or gone.
         OutputError: The file could not be written.
     """
-    path = Path(which)
-    stored = _from_file(store, path) if path.is_file() else _from_store(store, which)
+    stored = _from_file(store, Path(which)) if Path(which).is_file() else _from_store(store, which)
     name = Path(stored.manifest.engine_file)
     if as_engine:
         written = output or name
@@ -211,19 +232,36 @@ def _from_file(store: EngineStore, path: Path) -> StoredEngine:
 
 
 def _from_store(store: EngineStore, prefix: str) -> StoredEngine:
-    found = []
-    if len(prefix) >= LEAST_PREFIX:
-        found = [e.digest for e in store.entries() if e.digest.startswith(prefix.lower())]
+    _check_prefix(prefix)
+    found = [e.digest for e in store.entries() if e.digest.startswith(prefix.lower())]
     if len(found) != 1:
         several = f": {', '.join(digest[:SHORT] for digest in found)}" if found else ""
         raise EngineError(
             f"'{prefix}' is no engine file and names {len(found)} engines of the store{several}",
-            f"srdeploy engines ls shows the digests; at least {LEAST_PREFIX} characters are needed",
+            "srdeploy engines ls shows the digests",
         )
     stored = store.get(found[0])
     if stored is None:
         raise EngineError(f"the engine {found[0][:SHORT]} was just removed from the store")
     return with_note(stored)
+
+
+def _check_prefix(which: str) -> None:
+    """Tell the beginning of a digest from the name of a file that is not there.
+
+    Raises:
+        EngineError: It is such a name, or too short.
+    """
+    hint = "name an engine file, or an engine of the store as srdeploy engines ls shows it"
+    if not set(which) <= set(hexdigits):
+        missing = f"there is no engine file {which}"
+        raise EngineError(f"{missing}: it is a folder" if Path(which).is_dir() else missing, hint)
+    if len(which) < LEAST_PREFIX:
+        raise EngineError(
+            f"'{which}' is no engine file, and too short for the beginning of a digest: that needs"
+            f" at least {LEAST_PREFIX} characters",
+            hint,
+        )
 
 
 def import_engine(store: EngineStore, bundle: Path, output: Path | None, say: Say) -> Moved:

@@ -134,7 +134,8 @@ def recover(
     report = found.report
     chosen = report.trials[report.chosen]
     if drift <= chosen.drift:
-        say(f"training gives {drift:+.3f} dB, no better than {chosen.drift:+.3f} without: left out")
+        without = f"no better than {chosen.drift:+z.3f} without"
+        say(f"training gives {drift:+z.3f} dB, {without}: left out")
         return Recovered(found, "")
     after = dataclasses.replace(chosen, label=f"{chosen.label}, fine-tuned", drift=drift)
     trials = (*report.trials[: report.chosen + 1], after, *report.trials[report.chosen + 1 :])

@@ -121,7 +121,7 @@ class Int8Search:
                 best = built
             if not lost < -self._budget:
                 break
-            self.say(f"on the whole proof pictures it loses {lost:+.3f} dB: searching on")
+            self.say(f"on the whole proof pictures it loses {lost:+z.3f} dB: searching on")
             budget /= 2
         assert best is not None  # the first attempt built one
         self._tell(best)
@@ -176,7 +176,7 @@ class Int8Search:
         for index, trial in enumerate(report.trials):
             mark = "→" if index == report.chosen else " "
             self.say(
-                f"{mark} {trial.label}: {trial.int8_share:.0%} int8, {trial.drift:+.3f} dB,"
+                f"{mark} {trial.label}: {trial.int8_share:.0%} int8, {trial.drift:+z.3f} dB,"
                 f" {trial.cost:.4g} {report.cost_unit}"
             )
 
@@ -231,7 +231,7 @@ class Int8Search:
             return built
         note = (
             f"{rest} is as fast on this machine and better: {in_float.cost:.0f} ms a frame at"
-            f" {lost:+.3f} dB, int8 {chosen.cost:.0f} ms at {worst_drift(built.quality):+.3f} dB"
+            f" {lost:+z.3f} dB, int8 {chosen.cost:.0f} ms at {worst_drift(built.quality):+z.3f} dB"
         )
         self.say(f"{note}; --{rest} builds it")
         manifest = dataclasses.replace(built.manifest, notes=(*built.manifest.notes, note))

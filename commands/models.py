@@ -11,14 +11,16 @@ from ..errors import SrDeployError
 from ..models import all_variants
 from ..models.weights.fetch import cached, fetch
 from . import Say
+from .listing import Page, aligned, broken, whole
 
 if TYPE_CHECKING:
-    from rich.console import Group, RenderableType
-    from rich.table import Table
+    from rich.console import RenderableType
+    from rich.text import Text
 
 TEST_SETS = ("Set5", "Set14", "BSD100")
 FIGURES = ("parameters", "MACs", *TEST_SETS)
 COLUMNS = ("variant", *FIGURES, "", "weights")
+RIGHT = frozenset(map(COLUMNS.index, FIGURES))
 BUNDLED, DOWNLOADED, FETCH, PAGE, TRAIN = "bundled", "downloaded", "fetch", "page", "train"
 """Where weights are or come from, in a word."""
 
@@ -55,58 +57,78 @@ def list_models() -> list[Row]:
     return rows
 
 
-def format_models(rows: Sequence[Row]) -> Group:
+def format_models(rows: Sequence[Row]) -> RenderableType:
     """The rows for people: a table of at most 80 columns, and below it how to read and use it.
+
+    On a narrower terminal each variant takes a few lines. A word that is longer than a line, such
+    as an address, stays whole: to be printed with ``crop=False``.
 
     Args:
         rows: As :func:`list_models` gives them, the variants of a family one after another.
     """
-    from rich.console import Group
-    from rich.padding import Padding
-    from rich.text import Text
+    return Page(lambda width: _page(rows, width))
 
-    parts: list[RenderableType] = [_table_of_variants(rows)]
+
+def _page(rows: Sequence[Row], width: int) -> Iterator[Text]:
+    yield from _variants(rows, width)
     for heading, below in _notes(rows):
-        parts += ["", Text(heading), *(Padding.indent(part, 2) for part in below)]
-    return Group(*parts)
+        yield whole("")
+        for line in (heading, *(f"  {line}" for line in below)):
+            yield from map(whole, broken(line, width))
 
 
-def _table_of_variants(rows: Sequence[Row]) -> Table:
-    sources = _sources(rows)
-    lines: list[Sequence[str]] = []
-    for row, before in zip(rows, [None, *rows], strict=False):
+def _variants(rows: Sequence[Row], width: int) -> Iterator[Text]:
+    """A line or a few for each variant, an empty one between two families."""
+    cells = _cells(rows)
+    head, *lines = aligned([COLUMNS, *cells], RIGHT, 1)
+    narrow = max(map(len, [head, *lines])) > width
+    if not narrow:
+        yield whole(head, "bold")
+    for row, before, line, values in zip(rows, [None, *rows], lines, cells, strict=False):
         if before and before["architecture"] != row["architecture"]:
-            lines.append([""] * len(COLUMNS))
-        lines.append(
-            (
-                row["variant"],
-                f"{row['parameters']:,}",
-                f"{row['macs'] / 1e9:,.1f} G",
-                *_figures(row["psnr"]),
-                f"[{sources.index(row['psnr_source']) + 1}]" if row["psnr"] else "",
-                _where(row),
-            )
+            yield whole("")
+        yield from map(whole, _stacked(values, width) if narrow else [line])
+
+
+def _cells(rows: Sequence[Row]) -> list[Sequence[str]]:
+    sources = _sources(rows)
+    return [
+        (
+            row["variant"],
+            f"{row['parameters']:,}",
+            f"{row['macs'] / 1e9:,.1f} G",
+            *_figures(row["psnr"]),
+            f"[{sources.index(row['psnr_source']) + 1}]" if row["psnr"] else "",
+            _where(row),
         )
-    return _table(COLUMNS, lines)
+        for row in rows
+    ]
 
 
-def _notes(rows: Sequence[Row]) -> Iterator[tuple[str, Sequence[RenderableType]]]:
+def _stacked(cells: Sequence[str], width: int) -> Iterator[str]:
+    """The cells of a variant below its name, with the heads of the table as words."""
+    name, parameters, macs, *psnr, source, where = cells
+    known = [f"{name} {value}" for name, value in zip(TEST_SETS, psnr, strict=True)]
+    yield name
+    yield from broken(f"  {parameters} parameters, {macs} MACs, weights: {where}", width)
+    yield from broken(f"  PSNR {', '.join(known)} {source}".rstrip(), width)
+
+
+def _notes(rows: Sequence[Row]) -> Iterator[tuple[str, Sequence[str]]]:
     """Each explanation below the table: a sentence, and what stands indented under it.
 
     Addresses and commands begin a line of their own, so that they stay whole where they can.
     """
-    from rich.text import Text
-
     yield "MACs: for 1280×720 pixels of output.", []
     yield (
         f"PSNR: in dB on Y as published, {UNKNOWN} where that could not be read. Sources:",
-        [Text(f"[{n}] {source}") for n, source in enumerate(_sources(rows), 1)],
+        [f"[{n}] {source}" for n, source in enumerate(_sources(rows), 1)],
     )
     if measured := [row for row in rows if row["bundled_psnr"]]:
         figures = [(row["variant"], *_figures(row["bundled_psnr"])) for row in measured]
         yield (
             f"{BUNDLED}: the weights come with srdeploy; their PSNR, as measured:",
-            [_table(("", *TEST_SETS), figures)],
+            aligned([("", *TEST_SETS), *figures], frozenset({1, 2, 3}), 1),
         )
     if any(_where(row) == DOWNLOADED for row in rows):
         yield f"{DOWNLOADED}: the authors' weights are in the cache.", []
@@ -115,39 +137,19 @@ def _notes(rows: Sequence[Row]) -> Iterator[tuple[str, Sequence[RenderableType]]
         by_way.setdefault(_way(row), []).append(row)
     if fetched := by_way.get(FETCH):
         command = " ".join(["srdeploy fetch", *(row["variant"] for row in fetched)])
-        yield f"{FETCH}: the authors' weights, one variant or several:", [Text(command)]
+        yield f"{FETCH}: the authors' weights, one variant or several:", [command]
     if on_pages := by_way.get(PAGE):
         pages = dict.fromkeys((row["architecture"], row["weights"]) for row in on_pages)
         yield (
             f"{PAGE}: on a page of the authors, to be downloaded by hand:",
             [
-                *(Text(f"{family}: {page}") for family, page in pages),
-                Text("then: srdeploy export --weights FILE"),
+                *(f"{family}: {page}" for family, page in pages),
+                "then: srdeploy export --weights FILE",
             ],
         )
     if trained := by_way.get(TRAIN):
         name, command = trained[0]["variant"], trained[0]["get"]
-        yield (
-            f"{TRAIN}: no weights are offered; those of {name}, say, are made by:",
-            [Text(command)],
-        )
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """Columns as wide as what they hold, on however narrow a terminal: no name is cut."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    for head, *cells in zip(heads, *rows, strict=True):
-        table.add_column(
-            head,
-            justify="right" if head in FIGURES else "left",
-            min_width=max(map(len, [head, *cells])),
-        )
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return table
+        yield f"{TRAIN}: no weights are offered; those of {name}, say, are made by:", [command]
 
 
 def _figures(psnr: dict[str, float] | None) -> list[str]:

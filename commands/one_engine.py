@@ -30,7 +30,7 @@ from ..validate.drift import DatasetResult, measure, to_records
 from ..validate.kernel_check import adversarial_frames, finding, kernel_difference
 from . import Say
 from .half_range import HalfRange
-from .stand_in import open_graph, stand_in_of
+from .stand_in import left_out, open_graph, stand_in_of
 
 TIMED_FRAMES = 5
 CHECKED_SIZE = (48, 64)
@@ -226,7 +226,10 @@ def _measured(source: Source, target: Target, built: Built, graph: bytes, say: S
         return dataclasses.replace(built, manifest=dataclasses.replace(manifest, notes=notes))
     with open_graph(stand_in, graph, manifest) as session:
         quality = measured_quality(source, session, target, manifest)
-    notes += (f"its drift was measured by executing the same graph in {stand_in.name}",)
+    notes += (
+        f"its drift was measured by executing the same graph in {stand_in.name}",
+        *left_out(stand_in, manifest.build),
+    )
     records = to_records(quality, executed_on=stand_in.name)
     manifest = dataclasses.replace(manifest, notes=notes, drift=records)
     return dataclasses.replace(built, manifest=manifest, quality=quality)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +24,14 @@ class RunResult:
     Attributes:
         output: File or folder.
         frames: Frames or pictures.
+        seconds: Wall-clock time of the whole run, without what made the engine.
         video: Figures of a video run, None for pictures.
         notes: What should be known, one sentence each.
     """
 
     output: Path | BinaryIO
     frames: int
+    seconds: float
     video: video.VideoResult | None
     notes: tuple[str, ...]
 
@@ -61,22 +64,18 @@ def run(
     still = isinstance(source, Path) and (source.is_dir() or pictures.is_picture(source))
     if isinstance(engine, EngineChoice) and engine.resume and still:
         raise MediaError("--resume is for videos", "leave it out")
+    _check_output(source, output, still)
     choice = engine if isinstance(engine, EngineChoice) else EngineChoice(engine)
     parallel = 1 if still else FRAMES_IN_FLIGHT
     with opened(choice, options, parallel, say) as (session, options):
         target = output
         if target is None:
-            if not isinstance(source, Path):
-                raise MediaError("a stream has no name to make one of", "name the output with -o")
+            assert isinstance(source, Path)
             target = _default_output(source, session.scale)
         if still:
             assert isinstance(source, Path)
-            if not isinstance(target, Path):
-                raise MediaError("pictures cannot be written to a stream", "name a file with -o")
-            if source.is_dir():
-                return _run_folder(source, target, session, options, progress)
-            done = pictures.upscale_picture(source, target, session, options.tile, options.halo)
-            return RunResult(target, 1, None, (*done.notes, *session.notes))
+            assert isinstance(target, Path)
+            return _run_pictures(source, target, session, options, progress)
         result = video.upscale_video(
             source,
             target,
@@ -84,7 +83,21 @@ def run(
             options,
             lambda state: progress(state.done, state.total, speed(state.fps)),
         )
-        return RunResult(target, result.frames, result, result.notes)
+        return RunResult(target, result.frames, result.seconds, result, result.notes)
+
+
+def _check_output(source: Path | BinaryIO, output: Path | BinaryIO | None, still: bool) -> None:
+    """Refuse an output that the source cannot have, before an engine is built for it."""
+    if output is None:
+        if not isinstance(source, Path):
+            raise MediaError("a stream has no name to make one of", "name the output with -o")
+    elif not still:
+        video.check_output(source, output)
+    elif not isinstance(output, Path):
+        raise MediaError("pictures cannot be written to a stream", "name a file with -o")
+    else:
+        assert isinstance(source, Path)
+        pictures.check_output(source, output)
 
 
 def speed(frames_per_second: float) -> str:
@@ -96,23 +109,29 @@ def speed(frames_per_second: float) -> str:
     return f"{frames_per_second:.1f} frames/s"
 
 
-def _run_folder(
+def _run_pictures(
     source: Path,
     target: Path,
     session: Session,
     options: video.VideoOptions,
     progress: Callable[[int, int | None, str], None],
 ) -> RunResult:
-    done = pictures.upscale_folder(
-        source,
-        target,
-        session,
-        options.tile,
-        options.halo,
-        lambda count, total: progress(count, total, ""),
-    )
-    notes = tuple(f"{r.output.name}: {note}" for r in done for note in r.notes)
-    return RunResult(target, len(done), None, (*notes, *session.notes))
+    began = time.perf_counter()
+    if source.is_dir():
+        done = pictures.upscale_folder(
+            source,
+            target,
+            session,
+            options.tile,
+            options.halo,
+            lambda count, total: progress(count, total, ""),
+        )
+        notes = tuple(f"{r.output.name}: {note}" for r in done for note in r.notes)
+    else:
+        done = (pictures.upscale_picture(source, target, session, options.tile, options.halo),)
+        notes = done[0].notes
+    seconds = time.perf_counter() - began
+    return RunResult(target, len(done), seconds, None, (*notes, *session.notes))
 
 
 def _default_output(source: Path, scale: int) -> Path:

@@ -14,7 +14,7 @@ from ..runtime.fitting import FittingSession
 from ..runtime.session import Session
 from ..runtime.store import EngineStore
 from ..runtime.targets import Target, open_target, target_names
-from ..spec import BuildConfig, Manifest
+from ..spec import BuildConfig, Manifest, Precision
 from . import Say
 from .opening import is_bundle, manifest_of, open_or_rebuild
 
@@ -31,6 +31,16 @@ def stand_in_of(build: BuildConfig) -> Target | None:
     return None
 
 
+def left_out(stand_in: Target, build: BuildConfig) -> tuple[str, ...]:
+    """What the figures of a graph lack that is executed in another target, one sentence each."""
+    if Precision.FP16 not in (build.precision, build.rest) or stand_in.computes_fp16():
+        return ()
+    return (
+        f"{stand_in.name} computes fp16 in float32: of fp16, only the rounding of the weights is"
+        " in these figures",
+    )
+
+
 def open_graph(stand_in: Target, graph: bytes, manifest: Manifest) -> Session:
     """Open the graph of an engine in another target.
 
@@ -41,12 +51,15 @@ def open_graph(stand_in: Target, graph: bytes, manifest: Manifest) -> Session:
     return stand_in.open(same.content, manifest)
 
 
-def open_or_stand_in(engine: Path, say: Say) -> tuple[Session, Manifest]:
+def open_or_stand_in(engine: Path, say: Say) -> tuple[Session, Manifest, tuple[str, ...]]:
     """Open an engine or a bundle; where it cannot run here, its graph in a target that can.
 
     Args:
         engine: An engine, its manifest beside it, or a bundle.
         say: Takes lines for the user.
+
+    Returns:
+        The session, the manifest, and what figures of it lack, one sentence each.
 
     Raises:
         EngineError: It is missing or damaged.
@@ -54,7 +67,7 @@ def open_or_stand_in(engine: Path, say: Say) -> tuple[Session, Manifest]:
             here executes it.
     """
     try:
-        return open_or_rebuild(engine, say)
+        return *open_or_rebuild(engine, say), ()
     except TargetUnavailable as exc:
         manifest = manifest_of(engine)
         stand_in, graph = stand_in_of(manifest.build), _graph_of(engine, manifest)
@@ -69,7 +82,8 @@ def open_or_stand_in(engine: Path, say: Say) -> tuple[Session, Manifest]:
             ) from exc
         say(f"{engine} cannot run here: {exc.message}")
         say(f"measuring its graph in {stand_in.name}: not the engine itself")
-        return FittingSession(open_graph(stand_in, graph, manifest), manifest), manifest
+        session = FittingSession(open_graph(stand_in, graph, manifest), manifest)
+        return session, manifest, left_out(stand_in, manifest.build)
 
 
 def _graph_of(engine: Path, manifest: Manifest) -> bytes | None:

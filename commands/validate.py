@@ -63,12 +63,13 @@ def validate(
     graph, spec = reference_model(engine, manifest, model)
     datasets = find_datasets(folder, spec.scale)
     refuse_calibrated(manifest, datasets)
-    session, manifest = open_or_stand_in(engine, say)
+    session, manifest, left_out = open_or_stand_in(engine, say)
     with session, open_reference(graph, spec) as reference:
         results = measure(session, reference, datasets, spec.scale, progress)
-        for note in session.notes:
+        notes = (*left_out, *session.notes)
+        for note in notes:
             say(f"note: {note}")
-        return ValidationResult(Subject.of(manifest, session), results, manifest)
+        return ValidationResult(Subject.of(manifest, session, notes), results, manifest)
 
 
 def _newest_engine(say: Say) -> Path | None:

@@ -21,6 +21,7 @@ from ..errors import SrDeployError
 from ..export.pixels import with_pixels
 from ..export.sizes import static_size
 from ..files import digest_file
+from ..interruption import interruptible
 from ..runtime.engine import open_engine
 from ..runtime.fitting import FittingSession
 from ..runtime.model_file import read_model
@@ -185,14 +186,13 @@ class _Build:
 def _build(pipe: Connection, model: Path, options: BuildOptions) -> None:
     """Build in this process; sends lines for the user, then the path or a :class:`.Failure`."""
     ignore_interrupts()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up, then end
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(AttributeError, OSError):  # not on Windows
         os.nice(NICENESS)
     os.dup2(2, 1)  # standard output may take the video
     try:
-        result = build_engine(model, options, None, pipe.send)
-        pipe.send(result.path)
+        with interruptible():
+            pipe.send(build_engine(model, options, None, pipe.send).path)
     except KeyboardInterrupt:
         return
     except Exception as exc:  # whatever it is, the run says it

@@ -17,6 +17,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import termios
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,13 @@ COMMANDS = (
 ERASED = re.compile(r"[^\n]*\x1b\[2K")
 CURSOR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 BAR = "━"
+SIZE = (24, 80)  # rows and columns of the terminal
 
 
 def in_terminal(words: list[str | Path], folder: Path) -> int:
     """Run a command in a terminal of its own, show what stays there, and return its exit code."""
     ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, SIZE)  # a new one is 0 columns wide
     process = subprocess.Popen(words, cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
     shown = bytearray()
@@ -53,7 +56,7 @@ def in_terminal(words: list[str | Path], folder: Path) -> int:
             os.write(sys.stdout.fileno(), part)
     os.close(ours)
     if not sys.stdout.isatty():
-        lines = CURSOR.sub("", ERASED.sub("", shown.decode())).splitlines()
+        lines = CURSOR.sub("", ERASED.sub("", shown.decode(errors="replace"))).splitlines()
         print("\n".join(line for line in lines if line and BAR not in line))
     return process.wait()
 
@@ -84,7 +87,7 @@ def main() -> None:
     print()
     for record in engine["drift"]:
         print(
-            f"drift:  {record['drift']:+.3f} dB on {record['dataset']}"
+            f"drift:  {record['drift']:+z.3f} dB on {record['dataset']}"
             f" (int8 on {record['executed_on']} against {record['reference_runtime']} fp32)"
         )
     print(f"speed:  {speed(video['fps'])}, {video['width']}×{video['height']}")

@@ -86,7 +86,8 @@ def problems(installed: OnnxRuntime, name: str) -> tuple[tuple[str, str], ...]:
     if not library.is_file():
         if os.name != "posix":  # the files have other names there, and say nothing to us
             return _driver_problems(installed.cuda)
-        fix = f"{uninstall('onnxruntime')} && {install('onnxruntime-gpu', again=True)}"
+        # both write into one folder: what goes with the first would be missing in the second
+        fix = f"{uninstall('onnxruntime', 'onnxruntime-gpu')} && {install('onnxruntime-gpu')}"
         return (("it was built without", fix),)
     missing = shared_libraries.load_needed(library, provider.opens)
     absent = [name for name in missing if name != "libcuda.so.1"]  # the driver's own

@@ -11,13 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import MediaError
+from ..errors import Interrupted, MediaError
 from .picture_files import FORMATS, is_picture, read_picture, write_picture
 from .session import Session
 from .tiling import upscale_tiled
+from .video.formats import MUXERS
 
 __all__ = [
     "PictureResult",
+    "check_output",
     "default_output",
     "is_picture",
     "upscale_folder",
@@ -56,6 +58,18 @@ def default_output(source: Path, scale: int) -> Path:
     return source.with_name(f"{source.stem}_x{scale}{source.suffix}")
 
 
+def check_output(source: Path, output: Path) -> None:
+    """Refuse an output that a picture, or a folder of them, cannot have.
+
+    Raises:
+        MediaError: So it is.
+    """
+    if source.is_dir():
+        _check_folder(source, output)
+    else:
+        _check_file(source, output)
+
+
 def upscale_picture(
     source: Path, output: Path, session: Session, tile: int | None = None, halo: int = 32
 ) -> PictureResult:
@@ -74,7 +88,7 @@ def upscale_picture(
         EngineError: The engine failed.
     """
     began = time.perf_counter()
-    _check_output(source, output)
+    _check_file(source, output)
     notes: list[str] = []
     picture = read_picture(source, notes)
     frames = picture.pixels[None]
@@ -109,21 +123,27 @@ def upscale_folder(
         progress: Called with the pictures done and their total.
 
     Raises:
-        MediaError: There is no picture, the folders are one, or pictures failed: these are
-            all named, and the others are written.
+        MediaError: There is no picture, the output is the source or no folder, or pictures
+            failed: these are all named, and the others are written.
         EngineError: The engine failed.
+        Interrupted: The caller was, a ``KeyboardInterrupt``; it says how many are written.
     """
     pictures = _pictures_of(source)
     _make_folder(source, output)
     results: list[PictureResult] = []
     failures: list[MediaError] = []
-    for done, path in enumerate(pictures, 1):
-        try:
-            results.append(upscale_picture(path, output / path.name, session, tile, halo))
-        except MediaError as exc:
-            failures.append(exc)
-        if progress is not None:
-            progress(done, len(pictures))
+    try:
+        for done, path in enumerate(pictures, 1):
+            try:
+                results.append(upscale_picture(path, output / path.name, session, tile, halo))
+            except MediaError as exc:
+                failures.append(exc)
+            if progress is not None:
+                progress(done, len(pictures))
+    except KeyboardInterrupt as exc:
+        raise Interrupted(
+            f"interrupted; {len(results)} of {len(pictures)} pictures are in {output}"
+        ) from exc
     if failures:
         listed = "\n".join(f"  {failure.message}" for failure in failures)
         raise MediaError(
@@ -145,9 +165,21 @@ def _pictures_of(folder: Path) -> list[Path]:
     return pictures
 
 
-def _make_folder(source: Path, output: Path) -> None:
+def _check_folder(source: Path, output: Path) -> None:
     if output.exists() and output.samefile(source):
         raise MediaError(f"{output} is the source itself", "name another output folder")
+    if output.is_dir():
+        return
+    meant = "a file" if output.exists() else "the name of a file"
+    if output.exists() or output.suffix.lower() in {*FORMATS, *MUXERS}:
+        raise MediaError(
+            f"{output} is {meant}, and a folder of pictures gives a folder",
+            "name a folder with -o, or leave -o out",
+        )
+
+
+def _make_folder(source: Path, output: Path) -> None:
+    _check_folder(source, output)
     try:
         output.mkdir(exist_ok=True)
     except OSError as exc:
@@ -156,14 +188,16 @@ def _make_folder(source: Path, output: Path) -> None:
         ) from exc
 
 
-def _check_output(source: Path, output: Path) -> None:
+def _check_file(source: Path, output: Path) -> None:
+    if output.is_dir():
+        raise MediaError(
+            f"{output} is a folder", f"name a file in it, such as {output / source.name}"
+        )
     if not is_picture(output):
         raise MediaError(
             f"{output}: a picture cannot be written as '{output.suffix or 'no ending'}'",
             f"give the output one of the endings {', '.join(FORMATS)}",
         )
-    if output.is_dir():
-        raise MediaError(f"{output} is a folder", "name a file")
     if not output.parent.is_dir():
         raise MediaError(
             f"{output} could not be written: there is no folder {output.parent}",

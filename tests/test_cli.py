@@ -258,6 +258,13 @@ def test_usage_errors_exit_2(words: list[str], tmp_path: Path) -> None:
         ("build-engine --bf16 --fp16 --int8", "--fp16 and --bf16 and --int8 contradict"),
         ("run a.mp4 --scale 2", "srdeploy export --model vapsr --scale 2"),
         ("run a.mp4 --int8", "srdeploy build-engine --int8"),
+        ("run a.mp4 --target openvino", "srdeploy build-engine --target NAME"),
+        ("validate --data a --fp16", "srdeploy build-engine --fp16"),
+        ("export --int8", "build-engine NETWORK.onnx --int8"),
+        ("build-engine --model vapsr", "srdeploy export --model NAME"),
+        ("engines ls --scale 2", "engines ls has no option --scale"),
+        ("run a.mp4 --json ''", "a file without a name"),
+        ("run ''", "a file without a name"),
         ("run a.mp4 b.mp4", 'for f in *.mp4; do srdeploy run "$f"; done'),
         ("run a.mp4 --tiles 8", "--tile"),
         ("build-engine a.onnx b.onnx", "run the command once for each"),
@@ -271,7 +278,7 @@ def test_usage_errors_exit_2(words: list[str], tmp_path: Path) -> None:
     ],
 )
 def test_usage_errors_say_what_to_do(typed: str, said: str) -> None:
-    done = CliRunner().invoke(main, typed.split())
+    done = CliRunner().invoke(main, shlex.split(typed))
     assert done.exit_code == 2
     assert said in " ".join(done.output.split()), done.output
 
@@ -321,6 +328,8 @@ def test_any_encoding_of_the_output_will_do(tmp_path: Path) -> None:
     [
         ("models >&-", 0, ""),
         ("models 2>&-", 0, "vapsr-s-x4"),
+        ("models --json - >&-", 1, "standard output is closed"),
+        ("run - >&- < /dev/null", 1, "standard output is closed"),
         ("run absent.mp4 >&- 2>&-", 1, ""),
         ("build-engine absent.onnx <&-", 1, "absent.onnx"),
     ],
@@ -393,11 +402,35 @@ def test_onnx_of_others_is_refused(tmp_path: Path) -> None:
     check_error(srdeploy(tmp_path, "build-engine"), "no exported ONNX")
 
 
-def test_output_folder_missing_and_output_is_input(job: Path, tmp_path: Path) -> None:
-    check_error(
-        srdeploy(job, "export", "--weights", str(tmp_path / "x.pth"), "-o", "absent/m.onnx"),
-        "x.pth",
-    )
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("export --weights absent.pth -o absent/m.onnx", "mkdir -p absent"),
+        ("build-engine absent.onnx --json absent/a.json", "mkdir -p absent"),
+        ("build-engine absent.onnx -o .", ". is a folder"),
+        ("validate --data absent --report 'no such/a.html'", "mkdir -p 'no such'"),
+        ("run absent.mp4 -o absent/a.mp4", "mkdir -p absent"),
+        ("engines import absent.srbundle -o absent/a.engine", "mkdir -p absent"),
+    ],
+)
+def test_where_to_write_is_looked_at_first(typed: str, said: str, tmp_path: Path) -> None:
+    check_error(srdeploy(tmp_path, *shlex.split(typed)), said)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_full_disk_is_no_fault(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "srdeploy", "models"]
+        environment = os.environ | {"PYTHONPATH": str(REPOSITORY / ".src")}
+        done = subprocess.run(
+            command, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, env=environment
+        )
+    check_error(done, "No space left")
+    assert "fault in srdeploy" not in done.stderr
+
+
+def test_output_is_input(job: Path, tmp_path: Path) -> None:
     before = (job / "video.mp4").read_bytes()
     check_error(srdeploy(job, "run", "video.mp4", "-o", "video.mp4"), "video.mp4")
     check_error(srdeploy(job, "run", "video.mp4", "-o", "absent/v.mp4"), "absent")
@@ -405,8 +438,16 @@ def test_output_folder_missing_and_output_is_input(job: Path, tmp_path: Path) ->
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
-def test_interrupt_leaves_nothing(end: signal.Signals, job: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "signals",
+    [
+        [signal.SIGINT],
+        [signal.SIGTERM],
+        [signal.SIGINT] * 3,
+        [signal.SIGTERM, signal.SIGINT],
+    ],
+)
+def test_interrupt_leaves_nothing(signals: list[int], job: Path, tmp_path: Path) -> None:
     for made in job.iterdir():
         if "int8" in made.name:
             (tmp_path / made.name).write_bytes(made.read_bytes())
@@ -425,10 +466,12 @@ def test_interrupt_leaves_nothing(end: signal.Signals, job: Path, tmp_path: Path
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
-    process.send_signal(end)
+    for number in signals:
+        process.send_signal(number)
+        time.sleep(0.05)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert "interrupted" in errors
+    assert errors == "error: interrupted; nothing half-written was left\n"
     assert {p.name for p in tmp_path.iterdir()} == before
 
 

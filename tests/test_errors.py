@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 
 import pytest
 from srdeploy import errors
@@ -23,6 +24,13 @@ def test_every_error_is_drawn_and_has_a_hint(kind: type[errors.SrDeployError]) -
     assert (str(error), error.message) == ("what happened", "what happened")
     assert error.hint == kind.default_hint
     assert kind("what happened", "do this").hint == "do this"
+
+
+def test_an_interruption_says_what_is_kept_in_another_process_too() -> None:
+    assert errors.Interrupted().message == "interrupted; nothing half-written was left"
+    made = pickle.loads(pickle.dumps(errors.Interrupted("interrupted; 3 are kept", "go on")))
+    assert isinstance(made, KeyboardInterrupt), "what catches that catches this"
+    assert (made.message, made.hint) == ("interrupted; 3 are kept", "go on")
 
 
 def test_exit_codes() -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import shlex
+import shutil
 import subprocess
 import sys
-from importlib import metadata
+import tomllib
 from pathlib import Path
 
 import pytest
 from srdeploy import installation
+from srdeploy.runtime.doctor.questions import EXTRAS as DOCTOR_EXTRAS
+from srdeploy.runtime.targets import target_names
 
 EXTRA = "openvino"
 PRINT = "import srdeploy.installation as i; print(i.install_extra('openvino'))"
@@ -101,14 +105,67 @@ def test_a_checkout_in_the_path(repository: Path) -> None:
     assert takes(words)
 
 
-def test_extras_of_extras(wheel: Path, tmp_path: Path) -> None:
-    place = installed(tmp_path / "env", str(wheel))
-    (found,) = metadata.distributions(path=[str(place)])
-    assert sorted(installation.requirements_of(found, "train")) == [
-        "lightning-fabric>=2.6",
-        "onnxscript>=0.7",
-        "torch==2.13.*",
-    ]
+def test_sources_without_any_record(repository: Path, tmp_path: Path) -> None:
+    """Copied into the path: no index has such an srdeploy, but what its extra brings."""
+    place = tmp_path / "copied"
+    (place / "srdeploy").mkdir(parents=True)
+    for file in ("__init__.py", "installation.py"):
+        shutil.copy(repository / file, place / "srdeploy")
+    assert line(place) == ["openvino>=2025.4"]
+
+
+def test_extras_are_those_of_the_project(repository: Path) -> None:
+    project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
+    declared = project["optional-dependencies"]
+
+    def brought(extra: str) -> set[str]:
+        found = set()
+        for requirement in declared[extra]:
+            inner = requirement.removeprefix("srdeploy[").removesuffix("]")
+            found |= brought(inner) if inner in declared else {requirement.partition(";")[0]}
+        return found
+
+    wanted = {extra: brought(extra) for extra in declared if extra != "dev"}
+    assert {extra: set(brings) for extra, brings in installation.EXTRAS.items()} == wanted
+
+
+def test_the_onnx_runtime_of_the_base_install_is_that_of_the_project(repository: Path) -> None:
+    project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
+    names = {line.partition(">")[0] for line in project["dependencies"] if "onnxruntime" in line}
+    assert installation.ONNXRUNTIME in names
+
+
+def test_every_extra_that_is_named_is_there(repository: Path) -> None:
+    """In the sources, in the table of the doctor, and by the name of a target."""
+    named = {extra.extra for extra in DOCTOR_EXTRAS.values()}
+    named |= {name for name in target_names() if name != "onnxruntime"}
+    for path in sources(repository):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("install_extra"):
+                named |= {a.value for a in node.args if isinstance(a, ast.Constant)}
+    assert len(named) >= 6
+    assert named <= set(installation.EXTRAS)
+
+
+def sources(repository: Path) -> list[Path]:
+    """What the wheel has."""
+    project = tomllib.loads((repository / "pyproject.toml").read_text())
+    places = project["tool"]["hatch"]["build"]["targets"]["wheel"]["include"]
+    folders = [repository / place.strip("/") for place in places if "." not in place]
+    return [*repository.glob("*.py"), *(path for f in folders for path in f.rglob("*.py"))]
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_an_unknown_extra_is_a_fault_of_the_program(again: bool) -> None:
+    with pytest.raises(ValueError, match="no extra 'onnxruntime', it has torch, train"):
+        installation.install_extra("onnxruntime", again=again)
+
+
+def test_a_package_that_is_in_parts_is_installed_anew_with_them() -> None:
+    """TensorRT's own is empty, so without what it depends on nothing would be mended."""
+    for name in ("tensorrt", "tensorrt-rtx"):
+        words = shlex.split(installation.install_extra(name, again=True))
+        assert words[-3:] == [*installation.IN_PARTS, *installation.EXTRAS[name]]
 
 
 def test_the_pip_of_this_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +177,10 @@ def test_the_pip_of_this_environment(tmp_path: Path, monkeypatch: pytest.MonkeyP
     pip.touch(mode=0o755)
     monkeypatch.setenv("PATH", str(pip.parent))
     assert installation.install("numpy<2.4", again=True) == (
-        "pip install --force-reinstall 'numpy<2.4'"
+        "pip install --force-reinstall --no-deps 'numpy<2.4' && pip install 'numpy<2.4'"
+    )
+    assert installation.install_extra("cuda", again=True).startswith(
+        "pip install --force-reinstall --no-deps 'pycuda>=2026.1' 'cuda-bindings>=12.6' && pip"
     )
     assert installation.uninstall("a", "b") == "pip uninstall -y a b"
     monkeypatch.setenv("PATH", "/usr/bin")

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-EVERYWHERE = {"spec", "errors", "files", "installation"}
+EVERYWHERE = {"spec", "errors", "files", "installation", "interruption"}
 MAY_IMPORT = {
     "errors": set(),
     "files": {"errors"},
     "installation": set(),
+    "interruption": set(),
     "spec": {"errors"},
     "data": EVERYWHERE,
     "plugins": EVERYWHERE,

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from ..errors import SrDeployError, TrainingError
+from ..interruption import handling_signals
 
 Made = TypeVar("Made")
 
@@ -197,9 +198,9 @@ def _work(
     except SrDeployError as exc:
         failures.put(exc)
         raise
-    except KeyboardInterrupt:  # all of them end so; one tells
+    except KeyboardInterrupt as exc:  # all of them end so; one tells
         if fabric.global_rank == 0:
-            failures.put(KeyboardInterrupt())
+            failures.put(exc)
         return None
 
 
@@ -216,17 +217,3 @@ def _passing_signals_on() -> Iterator[list[int]]:
 
     with handling_signals(pass_on):
         yield asked
-
-
-@contextmanager
-def handling_signals(handler: Callable[[int, object], None]) -> Iterator[None]:
-    """Let ``handler`` take SIGINT and SIGTERM, in the main thread; elsewhere nothing changes."""
-    try:
-        before = {n: signal.signal(n, handler) for n in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # only the main thread of Python may
-        before = {}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)

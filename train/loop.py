@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,10 +15,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..errors import TrainingError
+from ..errors import Interrupted, TrainingError
+from ..interruption import handling_signals, is_new_wish
 from .ahead import WORKERS, Ahead, Patches
 from .checkpoint import Progress, resume, save
-from .devices import Devices, Prepared, handling_signals, this_device
+from .devices import Devices, Prepared, this_device
 from .diagnosis import first_fault, listed
 from .log import Log, Row
 from .objectives import AgainstTruth, Objective
@@ -37,8 +37,6 @@ ROWS = 10
 
 # Seconds without a checkpoint after which one is written between two validations.
 _SAVE_AFTER = 600.0
-# A terminal's Ctrl-C reaches a process of several twice, from it and from the one above.
-_ONE_SIGNAL = 1.0
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ def train(
         TrainingError: The loss or a gradient is not finite (the last checkpoint is kept), the
             batch cannot be split evenly, or the checkpoint cannot be read or written.
         OutputError: The log cannot be written.
-        KeyboardInterrupt: The process was asked to end; the checkpoint is of the last step.
+        Interrupted: The process was asked to end; the checkpoint is of the last step.
     """
     devices = devices or this_device(recipe.precision)
     report = report if devices.first else _silent
@@ -119,8 +117,10 @@ def train(
             keeper.after_step(loss)
             if devices.any(bool(asked)):
                 keeper.keep()
-                report(f"stopped after step {progress.step}; the same command goes on from there")
-                raise KeyboardInterrupt
+                raise Interrupted(
+                    f"interrupted after step {progress.step}, which is kept in {checkpoint}",
+                    "the same command goes on from there",
+                )
     network.load_state_dict(progress.kept or average.state_dict())
     if keeper.scores is None and devices.first:  # the run was at its end before
         keeper.scores = evaluate(network.eval(), validation, sampler.scale)
@@ -250,10 +250,8 @@ def _stoppable() -> Iterator[list[float]]:
     asked: list[float] = []
 
     def take(_number: int, _frame: object) -> None:
-        now = time.monotonic()
-        if asked and now - asked[0] > _ONE_SIGNAL:
-            signal.default_int_handler(_number, None)
-        asked.append(now)
+        if is_new_wish(asked) and len(asked) > 1:
+            raise KeyboardInterrupt
 
     with handling_signals(take):
         yield asked

@@ -43,7 +43,7 @@ class Axis:
         decimals = max(0, -math.floor(math.log10(self.step)))
         for index in range(math.ceil(self.low / self.step), math.floor(self.high / self.step) + 1):
             value = index * self.step
-            label = f"{value:+.{decimals}f}" if signed else f"{value:.{decimals}f}"
+            label = f"{value:+z.{decimals}f}" if signed else f"{value:.{decimals}f}"
             yield value, label.replace("-", "−") if index else "0"
 
 

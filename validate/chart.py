@@ -72,7 +72,7 @@ def _panel(result: DatasetResult, axis: Axis, left: float, width: float) -> Iter
         yield (
             f'<rect class="{kind}" x="{first + pitch * (index + 0.1):.2f}" y="{top:.2f}"'
             f' width="{pitch * 0.8:.2f}" height="{height:.2f}"><title>{escape(result.name)}/'
-            f"{escape(picture.name)}: {picture.drift:+.3f} dB</title></rect>"
+            f"{escape(picture.name)}: {picture.drift:+z.3f} dB</title></rect>"
         )
     mean, last = axis.at(result.drift), first + pitch * len(pictures)
     yield (

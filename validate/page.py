@@ -104,7 +104,7 @@ _DOWN = " class='down'"
 
 def signed(value: float) -> str:
     """Three decimals, a true minus sign, and no sign before zero."""
-    text = f"{value:+.3f}".replace("-", "−")
+    text = f"{value:+z.3f}".replace("-", "−")
     return text[1:] if text[1:] == "0.000" else text
 
 

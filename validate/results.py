@@ -78,6 +78,7 @@ class Subject:
         executed_on: Target that computed the figures.
         engine_executed: Whether the engine itself ran, rather than its graph elsewhere.
         int8_mac_share: Share of the Conv and MatMul MACs in int8.
+        notes: What should be known of the figures, one sentence each.
     """
 
     model: str
@@ -88,9 +89,10 @@ class Subject:
     executed_on: str
     engine_executed: bool
     int8_mac_share: float = 0.0
+    notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, manifest: Manifest, session: Session) -> Subject:
+    def of(cls, manifest: Manifest, session: Session, notes: tuple[str, ...] = ()) -> Subject:
         """Name an engine by its manifest and the session that ran it or its graph."""
         return cls(
             model=manifest.model.architecture,
@@ -101,6 +103,7 @@ class Subject:
             executed_on=session.target,
             engine_executed=session.target == manifest.build.target,
             int8_mac_share=manifest.int8_mac_share,
+            notes=notes,
         )
 
 
@@ -130,9 +133,9 @@ def check_budget(results: Sequence[DatasetResult], max_drift: float) -> None:
             f"{what}, so the budget of {max_drift:g} dB is not proved",
             "run validate where the engine can run",
         )
-    over = [f"{r.name} drifts {r.drift:+.3f} dB" for r in results if not r.drift >= -max_drift]
+    over = [f"{r.name} drifts {r.drift:+z.3f} dB" for r in results if not r.drift >= -max_drift]
     raise DriftExceeded(
-        f"{', '.join(over)}; the budget is {-max_drift:g} dB",
+        f"{', '.join(over)}; the budget is {-max_drift:zg} dB",
         "build with a smaller --max-drift or with --calib pictures like yours, or allow more",
     )
 
@@ -167,7 +170,7 @@ def to_json(
     ``worst_drift`` is the lowest mean drift; with a budget, ``max_drift`` and
     ``within_budget`` follow.
     """
-    document = dataclasses.asdict(subject)
+    document = dataclasses.asdict(subject) | {"notes": list(subject.notes)}
     document["datasets"] = [dataset_to_json(result) for result in results]
     document["worst_drift"] = _figure(worst_drift(results))
     if max_drift is not None:

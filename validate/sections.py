@@ -100,7 +100,7 @@ def _text(kind: str, value: float) -> str:
 
 
 def identity(subject: Subject, results: Sequence[DatasetResult], manifest: Manifest | None) -> str:
-    """What the engine is, and the notes of its manifest, if there is one."""
+    """What the engine is, and the notes on its figures and, if it has a manifest, of that."""
     runtimes = ", ".join(sorted({r.reference_runtime for r in results if r.pictures}))
     entries = [
         ("Network", f"{subject.model}, {subject.variant}, ×{subject.scale}"),
@@ -111,7 +111,7 @@ def identity(subject: Subject, results: Sequence[DatasetResult], manifest: Manif
         ("Reference", f"fp32 on {runtimes}" if runtimes else NOT_EXECUTED),
         *(_manifest_entries(manifest) if manifest else ()),
     ]
-    notes = manifest.notes if manifest else ()
+    notes = dict.fromkeys((*subject.notes, *(manifest.notes if manifest else ())))
     return f"<h2>Engine</h2>{terms(entries)}{listed('Notes', notes)}"
 
 

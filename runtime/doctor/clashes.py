@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from ...installation import install, uninstall
+from ...installation import IN_PARTS, ONNXRUNTIME, install, uninstall
 from ..gpu_facts import DRIVER_FIXES, NEWER_DRIVER
 from .findings import Finding, State
 
@@ -33,6 +34,10 @@ class Facts:
     gpu: bool = True
 
 
+_TENSORRT = re.compile(r"(tensorrt([-_]cu\d+)?)([-_](bindings|libs))?")
+"""A package that is TensorRT or a part of it, by the name of what brings all parts. Not one of its
+family, such as tensorrt_rtx and tensorrt_lean, nor one that uses it."""
+
 _Clash = tuple[str, ...]
 """Name, detail, and what ends it, a line each."""
 
@@ -58,7 +63,7 @@ def _two_onnxruntimes(facts: Facts) -> Iterator[_Clash]:
         yield (
             "two ONNX Runtimes",
             f"{versions} write into one folder: which of them runs is chance",
-            f"{uninstall(*both)} && {install('onnxruntime-gpu')}",
+            f"{uninstall(*both)} && {install(ONNXRUNTIME)}",
         )
 
 
@@ -66,7 +71,7 @@ def _tensorrt_of_onnxruntime(facts: Facts) -> Iterator[_Clash]:
     """The provider is linked to one major version."""
     wanted = facts.ort_tensorrt
     others = [name for name in facts.libraries if name.startswith("libnvinfer.so.")]
-    installed = _tensorrt(facts)
+    _, installed = _tensorrt(facts)
     major = wanted.rpartition(".")[2]
     if not wanted or wanted in facts.libraries or not (others or installed):
         return
@@ -83,7 +88,7 @@ def _tensorrt_of_onnxruntime(facts: Facts) -> Iterator[_Clash]:
 
 
 def _numpy_of_tensorrt(facts: Facts) -> Iterator[_Clash]:
-    tensorrt, numpy = _tensorrt(facts), facts.distributions.get("numpy", "")
+    (_, tensorrt), numpy = _tensorrt(facts), facts.distributions.get("numpy", "")
     if tensorrt and numpy and _numbers(tensorrt) < (11,) and _numbers(numpy) >= (2, 4):
         yield (
             "TensorRT and numpy",
@@ -114,23 +119,22 @@ def _pycuda_without_driver(facts: Facts) -> Iterator[_Clash]:
 
 def _bindings_without_libraries(facts: Facts) -> Iterator[_Clash]:
     error = facts.failed_imports.get("tensorrt", "")
-    installed = _tensorrt(facts)
+    package, installed = _tensorrt(facts)
     if not installed or "libnv" not in error:
         return
-    name = next(n for n in facts.distributions if n.startswith("tensorrt") and "rtx" not in n)
-    base = name.replace("_", "-").removesuffix("-bindings").removesuffix("-libs")
     yield (
         "TensorRT's libraries",
         f"the bindings of TensorRT {installed} are installed without their libraries: {error}",
-        install(f"{base}=={installed}", again=True, options=("--no-cache-dir",)),
+        install(f"{package}=={installed}", options=IN_PARTS),
     )
 
 
-def _tensorrt(facts: Facts) -> str:
-    """Version of the installed TensorRT, by whichever of its packages is here."""
-    others = (n for n in sorted(facts.distributions) if n.startswith("tensorrt"))
-    ours = (n for n in ("tensorrt", *others) if "rtx" not in n and "lean" not in n)
-    return next((facts.distributions[n] for n in ours if n in facts.distributions), "")
+def _tensorrt(facts: Facts) -> tuple[str, str]:
+    """The package that brings all of the installed TensorRT, and its version; empty for none."""
+    for name, version in sorted(facts.distributions.items()):  # what brings the others is first
+        if found := _TENSORRT.fullmatch(name):
+            return found[1].replace("_", "-"), version
+    return "", ""
 
 
 def _numbers(version: str) -> tuple[int, ...]:

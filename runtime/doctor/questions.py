@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import platform
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ...installation import ONNXRUNTIME
 from .apart import Answer
 
 BASE: Mapping[str, str] = {
@@ -14,11 +13,7 @@ BASE: Mapping[str, str] = {
     "click": "click",
     "filelock": "filelock",
     "onnx": "onnx",
-    "onnxruntime": (
-        "onnxruntime-gpu"
-        if platform.machine() in ("x86_64", "AMD64") and sys.platform != "darwin"
-        else "onnxruntime"
-    ),
+    "onnxruntime": ONNXRUNTIME,
     "av": "av",
     "PIL": "pillow",
     "rich": "rich",

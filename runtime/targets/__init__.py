@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
 from ...errors import BuildError, TargetUnavailable
-from ...installation import install_extra
+from ...installation import EXTRAS, ONNXRUNTIME, install, install_extra
 from ...spec import BuildConfig, Manifest, Precision
 from ..layers import LayerReport
 from ..session import Session
@@ -69,6 +69,11 @@ class Target(ABC):
     def pairs_saturate(self) -> bool:
         """Whether int8 products of its engines are added in pairs of 16 bits on this machine."""
         return False
+
+    def computes_fp16(self) -> bool:
+        """Whether this machine rounds to fp16 what a graph says is fp16; else only its weights
+        are, and nothing overflows that would."""
+        return True
 
     def written_rest(self, config_rest: Precision) -> Precision:
         """Float type that an int8 graph is written in; another one only where a target lowers
@@ -192,9 +197,14 @@ def open_target(name: str) -> Target:
     except ImportError as exc:
         raise TargetUnavailable(
             f"the target {name} cannot be used: {exc}",
-            f"{install_extra(name)}, or choose another --target",
+            f"{_install(name)}, or choose another --target",
         ) from exc
     target = module.TARGET
     if not isinstance(target, Target) or target.name != name:
         raise TargetUnavailable(f"runtime/targets/{file}.py does not define the target '{name}'")
     return target
+
+
+def _install(name: str) -> str:
+    """The command that adds what a target needs: its extra, or the package of the base install."""
+    return install_extra(name) if name in EXTRAS else install(ONNXRUNTIME, again=True)

@@ -187,6 +187,9 @@ class OnnxRuntimeTarget(Target):
             return Precision.FP32  # on a CPU fp16 runs through casts, slower than fp32
         return Precision.FP16
 
+    def computes_fp16(self) -> bool:
+        return self._provider != CPU  # whose kernels cast to float32 and back
+
     def pairs_saturate(self) -> bool:
         return self._provider == CPU and int8_sums.pairs_saturate()
 

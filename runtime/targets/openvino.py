@@ -126,6 +126,9 @@ class OpenVinoTarget(Target):
         capabilities = ov.Core().get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
         return Precision.BF16 if "BF16" in capabilities else Precision.FP32
 
+    def computes_fp16(self) -> bool:
+        return False  # by the hint of its properties, also where the CPU has fp16
+
     def written_rest(self, config_rest: Precision) -> Precision:
         return Precision.FP32 if config_rest is Precision.BF16 else config_rest
 

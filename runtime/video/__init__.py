@@ -5,12 +5,14 @@ from __future__ import annotations
 from .formats import MUXERS, default_output
 from .options import Progress, VideoOptions, VideoResult
 from .pipeline import upscale_video
+from .streams import check_output
 
 __all__ = [
     "MUXERS",
     "Progress",
     "VideoOptions",
     "VideoResult",
+    "check_output",
     "default_output",
     "upscale_video",
 ]

@@ -82,10 +82,14 @@ _VP9 = tuple(
 )
 _SVT = _one_option("preset", ("13", "12", "10", "9", "8", "7", "6", "4", "2", "1"))
 _X26X = _one_option("preset", PRESETS)
+# Without it x264 gives another stream on CPUs with AVX2, and does not repeat itself on those with
+# AVX-512: of 40 runs over the same frames of 96×64 18 differed, of 720p none. It costs 0 to 3 % of
+# the encoder's time.
+_X264_REPEATABLE = (("x264-params", "cpu-independent=1"),)
 ENCODERS = {
     encoder.name: encoder
     for encoder in (
-        Encoder("libx264", 18, 51, _X26X, False, True),
+        Encoder("libx264", 18, 51, _X26X, False, True, _X264_REPEATABLE),
         Encoder("libx265", 20, 51, _X26X, False, True, (("x265-params", "log-level=error"),)),
         Encoder("libvpx-vp9", 24, 63, _VP9, True, True, (("row-mt", "1"), ("b", "0"))),
         Encoder("libsvtav1", 26, 63, _SVT, False, False),

@@ -7,13 +7,12 @@ state is.
 
 from __future__ import annotations
 
-import _thread
 import os
-import threading
 from pathlib import Path
 from typing import BinaryIO
 
 from ...errors import MediaError
+from ...interruption import interrupt_again
 
 
 class PartialFile:
@@ -43,7 +42,7 @@ class PartialFile:
                 rest = rest[self._file.write(rest) :]
             except KeyboardInterrupt:
                 # PyAV, which calls this, would lose it: ask again when it is through
-                threading.Timer(0.01, _thread.interrupt_main).start()
+                interrupt_again()
         return len(data)
 
     def read(self, size: int) -> bytes:
@@ -121,4 +120,7 @@ class PipeFile:
 
     def error(self, exc: OSError) -> MediaError:
         """What to tell of a failed write."""
-        return MediaError(f"standard output could not be written: {exc.strerror or exc}")
+        return MediaError(
+            f"standard output could not be written: {exc.strerror or exc}",
+            "the program that reads it has ended, or its disk is full",
+        )

@@ -17,7 +17,7 @@ from typing import Any
 
 import av
 
-from ...errors import MediaError, OutputError
+from ...errors import Interrupted, MediaError, OutputError
 from ...files import digest_file, write_bytes
 from .options import VideoOptions
 from .source import Picture, open_source
@@ -150,6 +150,21 @@ class PartsWriter:
     def abandon(self) -> None:
         """Remove the output; finished parts stay for the next run."""
         self._writer.abandon()
+        if not self._paths:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def interrupted(self) -> Interrupted:
+        """What to tell of a run that was asked to end."""
+        kept = self.frames - self._frames_in_part
+        if not kept:
+            return Interrupted(
+                f"interrupted before the first {PART_FRAMES} frames were done; nothing is kept",
+                "the same command begins again",
+            )
+        return Interrupted(
+            f"interrupted; the first {kept} frames are kept in {self._folder}",
+            f"the same command goes on from frame {kept + 1}",
+        )
 
     def _earlier(self, key: str) -> list[Path]:
         """Parts of an earlier run of the same kind; those of another one are removed."""

@@ -47,7 +47,7 @@ def upscale_video(
     Raises:
         MediaError: The source cannot be read or the output not be written.
         EngineError: The engine failed.
-        KeyboardInterrupt: The caller was interrupted.
+        Interrupted: The caller was, a ``KeyboardInterrupt``; it says what is kept.
 
     On any of these nothing is left at ``output`` that was not there before; with
     ``options.resume`` finished parts are left beside it (:mod:`.parts`).
@@ -62,6 +62,9 @@ def upscale_video(
             run = _Run(reader, writer, session, options)
             run.execute(progress)
             writer.finish()
+        except KeyboardInterrupt as exc:
+            writer.abandon()
+            raise writer.interrupted() from exc
         except BaseException:
             writer.abandon()
             raise

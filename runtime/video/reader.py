@@ -15,12 +15,16 @@ import av
 
 from ...errors import MediaError
 from .colour import RgbDecoder
+from .formats import Y4M
 from .source import (
+    Y4M_HINT,
     Picture,
+    Pipe,
     choose_stream,
     describe,
     is_cover,
     losses,
+    missing_of_frame,
     missing_part,
     name_of,
     open_source,
@@ -56,22 +60,27 @@ class VideoReader:
         Raises:
             MediaError: It is missing, no video, cut short, or has no frame.
         """
-        self.name = name_of(source)
+        self._source = source if isinstance(source, Path) else Pipe(source)
+        self.name = name_of(self._source)
         self.notes: list[str] = []
         self._lenient = allow_truncated
         self._only_keys = only_keys
         self._decode_rgb = RgbDecoder()
         self._decoded = self._read = self._damaged = self._moved = 0
+        self._end_of_frame = self._frame_bytes = 0
         self._last_pts: int | None = None
         if isinstance(source, Path):
-            self._check_whole(source)
-        self.container = open_source(source)
+            self._check_whole(missing_part(source))
+        self.container = open_source(self._source)
         try:
             self.stream = choose_stream(self.container, self.name)
             self.copied = self._streams_to_copy()
             self._first_frame: av.VideoFrame | None = None
             self._items = self._demux()
             self._ahead, first = self._read_ahead()
+            if isinstance(source, Path) and self.container.format.name == Y4M:
+                missing = missing_of_frame(source, self._end_of_frame, self._frame_bytes)
+                self._check_whole(missing)
             self.format = describe(first, self.stream, self._starts())
             self.notes += losses(first, self.stream)
             self.total = self._expected()
@@ -94,16 +103,25 @@ class VideoReader:
         yield from self._items
         self._check_end()
 
-    def _check_whole(self, source: Path) -> None:
-        missing = missing_part(source)
+    def _check_whole(
+        self, missing: str | None, advice: str = "copy or download the file again"
+    ) -> None:
         if missing is None:
             return
         if not self._lenient:
             raise MediaError(
-                f"{source} {missing}",
-                "copy or download the file again; --allow-truncated takes what decodes",
+                f"{self.name} {missing}", f"{advice}; --allow-truncated takes what decodes"
             )
         self.notes.append(f"the source {missing}")
+
+    def _check_pipe(self) -> None:
+        """Find the frame that a pipe ends in, which the demuxer drops in silence."""
+        source = self._source
+        if isinstance(source, Pipe) and self._read and source.taken > self._end_of_frame:
+            self._check_whole(
+                f"is cut short: it ends in the middle of frame {self._read + 1}",
+                "see what the program before the pipe says",
+            )
 
     def _streams_to_copy(self) -> list[Any]:
         others = [s for s in self.container.streams.video if s is not self.stream]
@@ -124,7 +142,8 @@ class VideoReader:
             if self._first_frame is not None:
                 return ahead, self._first_frame
         raise MediaError(
-            f"{self.name} has no video frame that can be decoded", "check that it plays"
+            f"{self.name} has no video frame that can be decoded",
+            "check that it plays" if isinstance(self._source, Path) else Y4M_HINT,
         )
 
     def _starts(self) -> tuple[Fraction, ...]:
@@ -148,6 +167,8 @@ class VideoReader:
         while True:
             try:
                 packet = next(packets, None)
+            except InterruptedError as exc:
+                raise KeyboardInterrupt from exc
             except av.FFmpegError as exc:
                 self._damage(f"{self.name} is damaged after frame {self._decoded}", exc)
                 packets = iter(())
@@ -155,6 +176,7 @@ class VideoReader:
                 yield from self._decode(packet, flush=True)
                 return
             if packet is None:
+                self._check_pipe()
                 return
             if packet.stream is not self.stream:
                 if packet.dts is not None or packet.size:
@@ -162,6 +184,9 @@ class VideoReader:
                 continue
             last = packet.dts is None and not packet.size
             self._read += not last
+            if not last:
+                self._end_of_frame = (packet.pos or 0) + packet.size
+                self._frame_bytes = packet.size
             if self._only_keys and not (packet.is_keyframe or last):
                 continue
             if packet.size or last:  # an empty packet in between would end the decoder
@@ -220,13 +245,7 @@ class VideoReader:
     def _check_end(self) -> None:
         known = len(self.stream.index_entries)
         if self._read < known:
-            text = f"ends early: {self._decoded} of its {known} frames could be decoded"
-            if not self._lenient:
-                raise MediaError(
-                    f"{self.name} {text}",
-                    "copy or download the file again; --allow-truncated takes what decodes",
-                )
-            self.notes.append(f"the source {text}")
+            self._check_whole(f"ends early: {self._decoded} of its {known} frames could be decoded")
         if self._damaged:
             self.notes.append(f"{self._damaged} frame(s) of the source are damaged")
         if self._moved:

@@ -14,8 +14,6 @@ from .colour import BT601, LIMITED, SITING, Colour, RgbDecoder, YuvEncoder
 from .formats import ENCODERS, encoder_options
 from .source import reason_of
 
-# with its AVX-512 code x264 gave another stream of the same small frames, about once in 200 times
-REPEATABLE = {"x264-params": "cpu-independent=1"}
 _FORMAT = "yuv420p"
 _COLOUR = Colour(BT601, LIMITED)
 
@@ -61,7 +59,7 @@ def _encode(frames: Frames, options: dict[str, str]) -> list[Any]:
     encoder: Any = av.CodecContext.create("libx264", "w")
     encoder.height, encoder.width = frames.shape[1:3]
     encoder.pix_fmt, encoder.time_base, encoder.thread_count = _FORMAT, Fraction(1, 25), 1
-    encoder.options = options | SITING | REPEATABLE
+    encoder.options = options | SITING
     to_yuv = YuvEncoder(_COLOUR, _FORMAT)
     packets = []
     for time, pixels in enumerate(frames):

@@ -15,10 +15,12 @@ from ...errors import MediaError
 from ..session import Frames
 from .colour import HDR_TRANSFERS, Colour, colour_of
 from .formats import Y4M
-from .truncation import declared_size
+from .truncation import declared_size, size_in_frames
 
 # Playlists name other files and addresses: a video from a stranger must not open them.
 PLAYLISTS = frozenset({"hls", "dash", "concat", "imf", "sdp", "rtsp"})
+Y4M_HINT = "standard input takes YUV4MPEG2: ffmpeg -i VIDEO -f yuv4mpegpipe -"
+_Y4M_MAGIC, _Y4M_LONGEST_HEADER = b"YUV4MPEG2", 256
 _IDENTITY = (65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
 
 
@@ -63,9 +65,54 @@ class VideoFormat:
     starts: tuple[Fraction, ...]
 
 
-def name_of(source: Path | BinaryIO) -> str:
+class Pipe:
+    """A binary stream that shows FFmpeg nothing but ``read``: pipes cannot seek.
+
+    Attributes:
+        taken: Bytes read so far.
+    """
+
+    name = "standard input"
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.taken = 0
+        self._stream = stream
+        self._head = b""
+
+    def read(self, size: int) -> bytes:
+        """Up to ``size`` bytes; none at the end.
+
+        Raises:
+            InterruptedError: In place of a ``KeyboardInterrupt``, which PyAV, that calls this,
+                would drop.
+        """
+        try:
+            data = self._stream.read(size)
+        except KeyboardInterrupt as exc:
+            raise InterruptedError from exc
+        self.taken += len(data)
+        self._head += data[: _Y4M_LONGEST_HEADER - len(self._head)]
+        return data
+
+    def refusal(self, cause: Exception) -> MediaError:
+        """What to tell of a stream that is no video."""
+        if not self.taken:
+            return MediaError(
+                f"nothing came from {self.name}",
+                f"see what the program before the pipe says; {Y4M_HINT}",
+            )
+        cut = b"\n" not in self._head and self._head.startswith(_Y4M_MAGIC[: self.taken])
+        reason = (
+            "is cut short: it ends in its header"
+            if cut
+            else f"cannot be read as a video: {reason_of(cause)}"
+        )
+        return MediaError(f"{self.name} {reason}", Y4M_HINT)
+
+
+def name_of(source: Path | Pipe) -> str:
     """What to call a source in messages."""
-    return str(source) if isinstance(source, Path) else "standard input"
+    return str(source) if isinstance(source, Path) else source.name
 
 
 def missing_part(source: Path) -> str | None:
@@ -82,16 +129,39 @@ def missing_part(source: Path) -> str | None:
         wanted, size = declared_size(source), source.stat().st_size
     except OSError as exc:
         raise MediaError(f"{source} cannot be read: {exc.strerror}") from exc
+    return _shortage(size, wanted, "that its headers name")
+
+
+def missing_of_frame(source: Path, end: int, frame_bytes: int) -> str | None:
+    """What is missing of a YUV4MPEG2 file's last frame, as a clause; None where it is whole.
+
+    Args:
+        source: The file.
+        end: Where one of its frames ends.
+        frame_bytes: Of each frame, without the line before it.
+
+    Raises:
+        MediaError: It cannot be read.
+    """
+    try:
+        wanted, size = size_in_frames(source, end, frame_bytes), source.stat().st_size
+    except OSError as exc:
+        raise MediaError(f"{source} cannot be read: {exc.strerror}") from exc
+    return _shortage(size, wanted, "that its last frame needs")
+
+
+def _shortage(size: int, wanted: int | None, by: str) -> str | None:
     if wanted is None or wanted <= size:
         return None
-    return f"is cut short: it has {size:,} of the {wanted:,} bytes that its headers name"
+    return f"is cut short: it has {size:,} of the {wanted:,} bytes {by}"
 
 
-def open_source(source: Path | BinaryIO) -> Any:
+def open_source(source: Path | Pipe) -> Any:
     """PyAV's container of a source.
 
     Raises:
         MediaError: It is no video, or something that names other files.
+        KeyboardInterrupt: It came while a pipe was read.
     """
     try:
         if isinstance(source, Path):
@@ -102,13 +172,15 @@ def open_source(source: Path | BinaryIO) -> Any:
                 metadata_errors="replace",
             )
         else:
-            container = av.open(_Pipe(source), "r", format=Y4M)
+            container = av.open(source, "r", format=Y4M)
+    except InterruptedError as exc:
+        raise KeyboardInterrupt from exc
     except (av.FFmpegError, OSError, ValueError) as exc:
+        if isinstance(source, Pipe):
+            raise source.refusal(exc) from exc
         raise MediaError(
-            f"{name_of(source)} cannot be read as a video: {reason_of(exc)}",
-            "check that it plays, for instance with ffplay"
-            if isinstance(source, Path)
-            else "standard input takes YUV4MPEG2: ffmpeg -i VIDEO -f yuv4mpegpipe -",
+            f"{source} cannot be read as a video: {reason_of(exc)}",
+            "check that it plays, for instance with ffplay",
         ) from exc
     kind = container.format.name
     if kind in PLAYLISTS or kind.endswith("_pipe") or kind in ("image2", "tty"):
@@ -172,14 +244,6 @@ def losses(frame: av.VideoFrame, stream: av.VideoStream) -> list[str]:
     if frame.interlaced_frame:
         notes.append("the source is interlaced: deinterlace it first for a good result")
     return notes
-
-
-class _Pipe:
-    """A binary stream that shows FFmpeg nothing but ``read``: pipes cannot seek."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self.name = "standard input"
-        self.read = stream.read
 
 
 def is_cover(stream: Any) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ...errors import MediaError
-from .formats import ISO_MEDIA, ROTATING, Y4M, Encoder
+from .formats import ISO_MEDIA, ROTATING, Y4M, Encoder, muxer_of
 from .source import VideoFormat
 
 # written anew by the muxer, or true of the old encoding only
@@ -29,7 +29,7 @@ _MILLISECONDS, _LARGEST_UNIT = 1000, 2**31
 
 
 def check_output(source: Path | BinaryIO, output: Path | BinaryIO) -> None:
-    """Refuse an output that is the source, a folder, or in no folder.
+    """Refuse an output that is the source, a folder, in no folder, or of no known kind.
 
     Raises:
         MediaError: So it is.
@@ -37,7 +37,8 @@ def check_output(source: Path | BinaryIO, output: Path | BinaryIO) -> None:
     if not isinstance(output, Path):
         return
     if output.is_dir():
-        raise MediaError(f"{output} is a folder", "name a file")
+        example = output / f"{source.stem if isinstance(source, Path) else 'video'}.mp4"
+        raise MediaError(f"{output} is a folder", f"name a file in it, such as {example}")
     if not output.parent.is_dir():
         raise MediaError(
             f"{output} could not be written: {os.strerror(errno.ENOENT)}: {output.parent}",
@@ -45,6 +46,7 @@ def check_output(source: Path | BinaryIO, output: Path | BinaryIO) -> None:
         )
     if isinstance(source, Path) and output.exists() and output.samefile(source):
         raise MediaError(f"{output} is the source itself", "name another output")
+    muxer_of(output)
 
 
 def check_rotation(output: Path | BinaryIO, source: VideoFormat, muxer: str) -> None:

@@ -2,7 +2,8 @@
 
 Demuxers end quietly where a file ends, so a copy that was cut would pass for a shorter video.
 ISO media (MP4, MOV; ISO/IEC 14496-12), Matroska (RFC 9559) and RIFF (AVI) store the length of
-their top-level boxes, so the end of a whole file is known.
+their top-level boxes, so the end of a whole file is known. YUV4MPEG2 stores none, but its frames
+are all of one size.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+_Y4M_FRAME, _Y4M_LONGEST_LINE = b"FRAME", 80  # FFmpeg reads no longer one
 _ISO_BOXES = frozenset(
     b"ftyp moov mdat free skip wide styp pnot moof mfra sidx meta uuid udta emsg".split()
 )
@@ -31,6 +33,28 @@ def declared_size(path: Path) -> int | None:
         if head[4:8] in _ISO_BOXES:
             return _iso_media(file, path.stat().st_size)
     return None
+
+
+def size_in_frames(path: Path, end: int, frame_bytes: int) -> int:
+    """Bytes of a YUV4MPEG2 file whose last frame were whole.
+
+    Args:
+        path: The file.
+        end: Where one of its frames ends.
+        frame_bytes: Of each frame, without the line before it.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    size = path.stat().st_size
+    with path.open("rb", buffering=0) as file:
+        while end < size:
+            file.seek(end)
+            line = file.read(_Y4M_LONGEST_LINE).partition(b"\n")[0]
+            if not line.startswith(_Y4M_FRAME[: len(line)]):
+                break  # no frame: the demuxer will say so
+            end += len(line) + 1 + frame_bytes
+    return end
 
 
 def _iso_media(file: BinaryIO, size: int) -> int | None:

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import av
 from av.codec.context import Flags
 
-from ...errors import MediaError
+from ...errors import Interrupted, MediaError
 from .colour import SITING, YuvEncoder
 from .formats import EQUAL_TIMES, FIXED_RATE, Y4M, encoder_of, encoder_options, muxer_of
 from .options import VideoOptions
@@ -120,6 +120,10 @@ class VideoWriter:
         self._file.discard()  # first: PyAV writes no trailer to a closed file
         with suppress(av.FFmpegError, OSError):  # the error that led here is the one to tell
             self._container.close()
+
+    def interrupted(self) -> Interrupted:
+        """What to tell of a run that was asked to end."""
+        return Interrupted()
 
     def _order(self, packet: av.Packet[Any]) -> None:
         """Move a copied packet that does not come after the one before it, where it must."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import json
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from rich.console import Console
 from srdeploy import data
 from srdeploy.cli import main
 from srdeploy.commands.build_engine import BuildOptions, build_engine
+from srdeploy.commands.engines import format_engines
 from srdeploy.commands.opening import manifest_of, open_or_rebuild
 from srdeploy.commands.run import run
 from srdeploy.commands.validate import validate
@@ -250,6 +253,68 @@ def test_list_verify_prune(store: EngineStore, exported) -> None:
     srdeploy("prune", "--keep", "-1", code=2)
 
 
+ROW = {
+    "digest": "7e5296dbf868" + "0" * 52,
+    "bytes": 6 << 20,
+    "used": "2026-11-28T13:29:05+00:00",
+    "variant": "vapsr-s-x4",
+    "target": "openvino",
+    "target_version": "2026.4.1-20000-abc",
+    "precision": "int8",
+    "device": "Intel(R) Xeon(R) Processor",
+    "milliseconds": 95.2,
+    "drift": -0.0001,
+}
+ROWS = [
+    ROW,
+    ROW | {"variant": "attentionsr-layer-x4", "milliseconds": None, "drift": None},
+    {"digest": "3f2a" + "1" * 60, "bytes": 1 << 19, "used": ROW["used"], "variant": None},
+]
+TOLD = [
+    ("7e5296dbf868", "95.2", "+0.000", "6.0", "2026-11-28 13:29"),
+    ("7e5296dbf868", "–", "–", "6.0", "2026-11-28 13:29"),
+    ("3f2a11111111", "–", "–", "0.5", "2026-11-28 13:29"),
+]
+WHAT = [
+    "vapsr-s-x4 int8, openvino 2026.4.1, Intel(R) Xeon(R) Processor",
+    "attentionsr-layer-x4 int8, openvino 2026.4.1, Intel(R) Xeon(R) Processor",
+    "damaged: its manifest cannot be read",
+]
+
+
+def listing(rows: list[dict], width: int) -> list[str]:
+    file = io.StringIO()
+    console = Console(file=file, width=width, color_system=None)
+    console.print(format_engines({"engines": rows}), crop=False)
+    return file.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("width", [40, 60, 72, 73, 80, 120, 10_000])
+def test_the_list_on_terminals_of_all_widths(width: int) -> None:
+    lines = listing(ROWS, width)
+    assert not [line for line in lines if len(line) > width or line.endswith(" ")]
+    if width < 80:  # below 74 columns attentionsr-layer-x4 has no room beside the figures
+        told = " ".join(" ".join(lines).split())
+        assert told == " ".join(
+            f"{digest} {speed} ms, drift {drift} dB, {size} MiB, used {used} UTC {what}"
+            for (digest, speed, drift, size, used), what in zip(TOLD, WHAT, strict=True)
+        )
+        assert [line for line in lines if not line.startswith(" ")] == [row[0] for row in TOLD]
+        return
+    head, *rest = lines
+    column = head.index("what")
+    assert head.split() == ["engine", "ms", "drift,", "dB", "MiB", "used", "(UTC)", "what"]
+    figures = [tuple(line[:column].split(maxsplit=4)) for line in rest if line[0] != " "]
+    assert [(*row[:-1], row[-1].strip()) for row in figures] == TOLD
+    assert " ".join(line[column:] for line in rest) == " ".join(WHAT)
+
+
+def test_the_table_stands_wherever_its_words_have_room() -> None:
+    assert listing([ROW], 72)[0].endswith("what")
+    assert listing([ROW], 69)[0] == "7e5296dbf868"
+    assert listing([], 40) == []
+
+
 def test_moved_to_another_machine(
     store: EngineStore, exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -297,8 +362,21 @@ def test_a_stale_bundle_is_rebuilt(
 
 def test_what_cannot_be_exported(stale: Path, store: EngineStore) -> None:
     names = [e.digest for e in store.entries()]
-    for words in ("abc", "absent.engine", "g" * 12, "", names[0][:3]):
-        assert "error: " in srdeploy("export", words, code=1).output
+    Path("folder").mkdir()
+    short = "no engine file, and too short for the beginning of a digest: that needs at least 4"
+    for word, problem in {
+        "abc": f"'abc' is {short}",
+        "": f"'' is {short}",
+        names[0][:3]: f"'{names[0][:3]}' is {short}",
+        "absent.engine": "there is no engine file absent.engine\n",
+        "a/net": "there is no engine file a/net\n",
+        "g" * 12: f"there is no engine file {'g' * 12}\n",
+        "folder": "there is no engine file folder: it is a folder\n",
+        "0" * 12: f"'{'0' * 12}' is no engine file and names 0 engines",
+    }.items():
+        output = srdeploy("export", word, code=1).output
+        assert output.startswith(f"error: {problem}")
+        assert "srdeploy engines ls shows" in output
     store.prune(0)
     assert "not in the store" in srdeploy("export", stale.name, code=1).output
     assert "error: " in srdeploy("import", stale.name, code=1).output

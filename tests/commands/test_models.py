@@ -17,7 +17,9 @@ ADDRESS = re.compile(r"https?://[^\s,]+")
 def shown(rows: list[Row], width: int) -> list[str]:
     file = io.StringIO()
     Console(file=file, width=width, color_system=None).print(format_models(rows), crop=False)
-    return [line.rstrip() for line in file.getvalue().splitlines()]
+    lines = file.getvalue().splitlines()
+    assert not [line for line in lines if line.endswith(" ")]
+    return lines
 
 
 def line_of(name: str, lines: list[str]) -> str:
@@ -64,9 +66,29 @@ def test_the_longest_address_that_fits_stays_whole() -> None:
     assert f"  {address}" in shown(rows, NARROW)
 
 
-def test_a_narrower_terminal_cuts_nothing() -> None:
-    """Its own wrapping is left to break the table."""
-    assert shown(list_models(), 40)[:32] == shown(list_models(), PIPE)[:32]
+@pytest.mark.parametrize("width", [40, 60, 73, NARROW, WIDE])
+def test_no_line_is_longer_than_the_terminal(width: int) -> None:
+    """But for an address, which stays whole."""
+    for line in shown(list_models(), width):
+        assert len(line) <= width or len(line.split()) == 1
+
+
+@pytest.mark.parametrize("width", [40, 60])
+def test_a_variant_takes_a_few_lines_on_a_narrower_terminal(width: int) -> None:
+    rows = list_models()
+    lines = shown(rows, width)
+    notes = lines.index("", lines.index("vapsr-s-x4"))
+    assert lines[:notes].count("") == len({row["architecture"] for row in rows}) - 1
+    names = [line for line in lines[:notes] if line and not line.startswith(" ")]
+    assert names == [row["variant"] for row in rows]
+    told = " ".join(" ".join(lines).split())
+    for row in rows:
+        cost = f"{row['parameters']:,} parameters, {row['macs'] / 1e9:,.1f} G MACs, weights: "
+        assert f"{row['variant']} {cost}{row['here'] or ''}" in told
+        if row["psnr"]:
+            quality = zip(TEST_SETS, figures(row["psnr"]), strict=True)
+            assert f"PSNR {', '.join(map(' '.join, quality))} [" in told
+    assert "vapsr-s-x4 31.46 28.17 27.34" in told
 
 
 def test_downloaded_weights_go_before_bundled_ones(monkeypatch: pytest.MonkeyPatch) -> None:

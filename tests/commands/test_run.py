@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from srdeploy.commands.build_engine import BuildOptions, build_engine
 from srdeploy.commands.choose_engine import EngineChoice
 from srdeploy.commands.run import run, speed
@@ -196,6 +197,47 @@ def test_what_cannot_be_resumed(folder: Path) -> None:
     both = EngineChoice(resume=True, while_building=True)
     with pytest.raises(EngineError, match="does not go with --resume"):
         run(Stream(lambda: True), io.BytesIO(), both, VideoOptions(), print, print)
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "match"),
+    [
+        ("photos", "out.mp4", "the name of a file"),
+        ("photos", "net.onnx", "is a file"),
+        ("photos", "photos", "is the source itself"),
+        ("photos/a.png", "out.mp4", "a picture cannot be written as '.mp4'"),
+        ("photos/a.png", "photos", "is a folder"),
+        ("clip.y4m", "out.png", "a video cannot be written as '.png'"),
+        ("clip.y4m", "photos", "is a folder"),
+        ("clip.y4m", "none/out.mp4", "there is no folder|No such file"),
+    ],
+)
+def test_an_output_that_does_not_fit_is_refused_before_an_engine_is_built(
+    folder: Path, source: str, output: str, match: str
+) -> None:
+    (folder / "photos").mkdir()
+    Image.new("RGB", (16, 16)).save(folder / "photos" / "a.png")
+    (folder / "clip.y4m").write_bytes(HEAD + frame(0))
+    before = sorted(folder.rglob("*"))
+    said: list[str] = []
+    with pytest.raises(MediaError, match=match):
+        run(Path(source), Path(output), EngineChoice(), VideoOptions(), said.append, print)
+    assert (said, sorted(folder.rglob("*"))) == ([], before)
+
+
+def test_pictures_are_counted_and_timed(folder: Path) -> None:
+    made = build_engine(folder / "net.onnx", BUILD, None, lambda _: None).path
+    (folder / "photos").mkdir()
+    for name in "abc":
+        Image.new("RGB", (16, 16)).save(folder / "photos" / f"{name}.png")
+    for source, count in ((Path("photos"), 3), (Path("photos/a.png"), 1)):
+        began = time.perf_counter()
+        result = run(source, None, EngineChoice(made), VideoOptions(), print, lambda *_: None)
+        assert result.frames == count
+        assert 0 < result.seconds <= time.perf_counter() - began
+    result, _ = start(Stream(lambda: True, beyond=2), BUILD, [])
+    assert result.video is not None
+    assert result.seconds == result.video.seconds
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,11 @@ from srdeploy import data
 from srdeploy.cli import main
 from srdeploy.commands.build_engine import BuildOptions, build_engine
 from srdeploy.commands.engines import export_engine
+from srdeploy.commands.stand_in import left_out
 from srdeploy.runtime.engine import read_manifest
 from srdeploy.runtime.store import EngineStore
-from srdeploy.spec import Precision
+from srdeploy.runtime.targets import open_target
+from srdeploy.spec import BuildConfig, Precision
 
 BUILD = BuildOptions("tensorrt-rtx", Precision.FP16, capabilities=("8.9",))
 
@@ -48,6 +50,12 @@ def test_an_engine_for_a_gpu_that_is_not_here(engine: Path, named: bool) -> None
     assert "note: these are figures of the engine's graph" in done.output
     assert figures["datasets"][0]["psnr_engine"] > 10
     assert "the figures are those of its graph" in Path("page.html").read_text()
+    # nor is it fp16, which no CPU target computes
+    (note,) = figures["notes"]
+    assert note.startswith(f"{figures['executed_on']} computes fp16 in float32: ")
+    assert f"note: {note}\n" in done.output
+    assert Path("page.html").read_text().count(note) == 1
+    assert note in read_manifest(engine).notes
     # the same that the build measured of it, on the pictures that it measured it on
     Path("photos").rename("first")
     Path("photos").mkdir()
@@ -85,4 +93,20 @@ def test_one_that_runs_here_is_measured_before_a_newer_one_that_does_not(engine:
     assert done.exit_code == 0, done.output
     assert f"cannot run here: {engine.name}, which is newer" in done.output
     assert f"validating {ours}" in done.output
-    assert json.loads(Path("figures.json").read_text())["engine_executed"] is True
+    figures = json.loads(Path("figures.json").read_text())
+    assert (figures["engine_executed"], figures["notes"]) == (True, [])
+
+
+@pytest.mark.parametrize(
+    ("precision", "rest", "told"),
+    [
+        (Precision.FP16, Precision.FP16, True),
+        (Precision.INT8, Precision.FP16, True),
+        (Precision.INT8, Precision.FP32, False),
+        (Precision.BF16, Precision.BF16, False),
+    ],
+)
+def test_what_a_stand_in_leaves_out(precision: Precision, rest: Precision, told: bool) -> None:
+    build = BuildConfig("0" * 64, "tensorrt-rtx", "1", precision, rest)
+    for name in ("onnxruntime", "openvino"):
+        assert bool(left_out(open_target(name), build)) == told

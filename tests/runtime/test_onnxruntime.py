@@ -21,7 +21,7 @@ from srdeploy.errors import (
     TargetUnavailable,
 )
 from srdeploy.export.pixels import with_pixels
-from srdeploy.installation import install
+from srdeploy.installation import install, uninstall
 from srdeploy.runtime import gpu_facts, onnx_session, provider_options
 from srdeploy.runtime.engine import open_engine, write_engine
 from srdeploy.runtime.execution_providers import OnnxRuntime, require
@@ -158,7 +158,9 @@ class TestRequire:
         driver()
         with pytest.raises(TargetUnavailable, match="was built without") as caught:
             require(OnnxRuntime(tmp_path, "1.31.1", ""), "cuda")
-        assert "onnxruntime-gpu" in caught.value.hint
+        # a file that both have is gone with the first, so the second is installed anew
+        both = uninstall("onnxruntime", "onnxruntime-gpu")
+        assert caught.value.hint == f"{both} && {install('onnxruntime-gpu')}"
 
     def test_a_gpu_by_its_index(self, driver, tmp_path: Path, monkeypatch) -> None:
         driver()

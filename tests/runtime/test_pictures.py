@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
-from srdeploy.errors import EngineError, MediaError
+from srdeploy.errors import EngineError, Interrupted, MediaError
 from srdeploy.runtime.pictures import default_output, is_picture, upscale_folder, upscale_picture
 from srdeploy.runtime.session import Frames, Session
 
@@ -270,7 +270,8 @@ def test_sources_and_outputs_that_cannot_be(tmp_path: Path) -> None:
         (source, source, "is the source itself"),
         (source, tmp_path / "out.gif", "cannot be written as '.gif'"),
         (source, tmp_path / "no" / "out.png", "there is no folder"),
-        (source, tmp_path, "cannot be written"),
+        (source, tmp_path / "out.mp4", "cannot be written as '.mp4'"),
+        (source, tmp_path, "is a folder"),
     ]
     for given, output, match in cases:
         with pytest.raises(MediaError, match=match):
@@ -352,6 +353,48 @@ def test_folders_that_cannot_be(tmp_path: Path) -> None:
         upscale_folder(tmp_path, tmp_path, Repeat())
     with pytest.raises(MediaError, match="could not be made"):
         upscale_folder(tmp_path, tmp_path / "x" / "y", Repeat())
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.png", "OUT.JPG"])
+def test_a_folder_gets_no_name_of_a_file(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Image.fromarray(smooth()).save(folder / "a.png")
+    with pytest.raises(MediaError, match=r"the name of a file.*gives a folder") as caught:
+        upscale_folder(folder, tmp_path / name, Repeat())
+    assert "name a folder" in caught.value.hint
+    assert not (tmp_path / name).exists()
+    (tmp_path / name).mkdir()  # whoever made it means it
+    assert len(upscale_folder(folder, tmp_path / name, Repeat())) == 1
+    (tmp_path / "photos.2024").mkdir()
+    assert len(upscale_folder(folder, tmp_path / "photos.2024", Repeat())) == 1
+
+
+def test_a_file_is_in_the_place_of_the_folder(tmp_path: Path) -> None:
+    folder, output = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    Image.fromarray(smooth()).save(folder / "a.png")
+    output.write_bytes(b"before")
+    with pytest.raises(MediaError, match=r"out is a file.*gives a folder") as caught:
+        upscale_folder(folder, output, Repeat())
+    assert "name a folder" in caught.value.hint
+    assert output.read_bytes() == b"before"
+
+
+def test_an_interruption_says_which_pictures_are_there(tmp_path: Path) -> None:
+    folder, output = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for name in "abc":
+        Image.fromarray(smooth()).save(folder / f"{name}.png")
+
+    def interrupt(done: int, _total: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted, match="interrupted; 2 of 3 pictures are in") as caught:
+        upscale_folder(folder, output, Repeat(), progress=interrupt)
+    assert str(output) in caught.value.message
+    assert sorted(p.name for p in output.iterdir()) == ["a.png", "b.png"]
 
 
 def test_names(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from srdeploy.errors import BuildError, EngineError, TargetUnavailable
 from srdeploy.export.pixels import with_pixels
 from srdeploy.export.precision import lower
 from srdeploy.export.quantise import activations, quantise
-from srdeploy.installation import install_extra
+from srdeploy.installation import ONNXRUNTIME, install, install_extra
 from srdeploy.runtime import gpu_facts, int8_sums
 from srdeploy.runtime.nvinfer import apart
 from srdeploy.runtime.nvinfer import target as nvinfer
@@ -89,6 +89,37 @@ def test_builds_and_agrees_with_the_reference(exported, target, precision) -> No
             difference = session.upscale(frames).astype(int) - reference.upscale(frames)
             assert np.abs(difference).max() <= bound
             assert np.abs(difference).mean() <= bound / 4
+
+
+OVERFLOWS = """
+<ir_version: 8, opset_import: ["" : 17]>
+large (uint8[N, H, W, 3] frames) => (uint8[N, H, W, 3] upscaled) <
+    float[3, 3] sums = {100, 100, 100, 100, 100, 100, 100, 100, 100},
+    float[3, 3] same = {1, 0, 0, 0, 1, 0, 0, 0, 1},
+    float[1] sixhundredth = {0.0016667}
+> {
+    half = Cast <to = 10> (frames)
+    up = Cast <to = 10> (sums)
+    keep = Cast <to = 10> (same)
+    down = Cast <to = 10> (sixhundredth)
+    large = MatMul (half, up)
+    still = MatMul (large, keep)
+    back = Mul (still, down)
+    upscaled = Cast <to = 2> (back)
+}
+"""
+
+
+def test_what_computes_fp16_overflows_where_fp16_does(target) -> None:
+    """3 × 100 × 255 is more than fp16 holds; in float32 half of it is left."""
+    if target.runs_here() is not None:
+        pytest.skip("cannot run here")
+    config = config_of(target, Precision.FP16)
+    graph = onnx.parser.parse_model(OVERFLOWS).SerializeToString()
+    manifest = manifest_of(config, ModelSpec("test", "test", 1, 0))
+    with target.open(target.build(graph, config).content, manifest) as session:
+        upscaled = session.upscale(np.full((1, 8, 8, 3), 255, np.uint8))
+    assert (upscaled != 127).all() == target.computes_fp16()
 
 
 @pytest.mark.parametrize(
@@ -273,6 +304,14 @@ def test_a_target_whose_package_is_not_installed(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(TargetUnavailable, match="tensorrt cannot be used") as caught:
         open_target("tensorrt")
     assert caught.value.hint == f"{install_extra('tensorrt')}, or choose another --target"
+
+
+def test_onnx_runtime_is_no_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where its import fails, the base install is broken."""
+    monkeypatch.setitem(sys.modules, "srdeploy.runtime.targets.onnxruntime", None)
+    with pytest.raises(TargetUnavailable, match="onnxruntime cannot be used") as caught:
+        open_target("onnxruntime")
+    assert caught.value.hint.startswith(install(ONNXRUNTIME, again=True))
 
 
 def test_what_a_gpu_lacks_to_run_engines(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,6 +152,8 @@ def test_messages_stand_above_the_bar(
     """Whoever writes them, however long they are, with and without a total."""
     shown = runner(tmp_path, repository, columns, **variables)(program=("-c", MESSAGES))
     check(shown, columns, variables)
+    hidden = shown.raw.rfind("\x1b[?25l")
+    assert shown.raw.find("\x1b[?25h", hidden) < shown.raw.find("message"), "the cursor is hidden"
     expected = []
     for number in range(12):
         expected += ["message", f"{number}:", *["between"] * (2 * number)]
@@ -161,11 +163,22 @@ def test_messages_stand_above_the_bar(
     assert all(f" {number} of 12 frames" in shown.raw for number in range(4, 12))
 
 
+SHELL = ("-c", "import os, sys; os.execlp('sh', 'sh', '-c', sys.argv[1])")
+
+
+def test_a_pipe_back_to_the_terminal(folder: Path, repository: Path) -> None:
+    """What reads it prints when it likes: no bar is drawn then, into which it would."""
+    line = f"{sys.executable} -m srdeploy run video.mp4 --engine {ENGINE} | cat"
+    shown = runner(folder, repository)(line, program=SHELL)
+    assert shown.code == 0, shown.text
+    assert "wrote video_x4.mp4" in shown.lines
+    assert "\x1b" not in shown.raw
+
+
 def test_words_go_where_they_are_sent(folder: Path, repository: Path) -> None:
     """Standard output in a file takes the messages; the bar stays on the terminal."""
-    shell = "import os, sys; os.execlp('sh', 'sh', '-c', sys.argv[1])"
     line = f"{sys.executable} -m srdeploy run video.mp4 --engine {ENGINE} > said.txt"
-    shown = runner(folder, repository)(line, program=("-c", shell))
+    shown = runner(folder, repository)(line, program=SHELL)
     assert shown.code == 0, shown.text
     assert shown.lines == []
     assert BAR.search(shown.raw)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from srdeploy.errors import TrainingError
+from srdeploy.errors import Interrupted, TrainingError
 from srdeploy.models import architecture
 from srdeploy.models.vapsr import VapSRConfig
 from srdeploy.train import loop
@@ -107,13 +107,13 @@ def test_an_interrupted_run_saves_its_step_and_ends_as_an_uninterrupted_one(
     sampler, tmp_path: Path, monkeypatch
 ) -> None:
     recipe = dataclasses.replace(RECIPE, steps=40, validate_every=20, patience=5)
-    whole, parts, lines = tmp_path / "whole", tmp_path / "parts", []
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
     expected = run(sampler, whole, recipe)
     with monkeypatch.context() as patch:
         interrupt_in(patch, 24)
-        with pytest.raises(KeyboardInterrupt):
-            run(sampler, parts, recipe, lines)
-    assert "stopped after step 25" in lines[-1]
+        with pytest.raises(Interrupted, match="after step 25, which is kept in") as caught:
+            run(sampler, parts, recipe)
+    assert caught.value.hint == "the same command goes on from there"
     assert state(parts)["step"] == 25
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     torch.manual_seed(99)

@@ -189,6 +189,7 @@ def test_json_has_the_form_that_scripts_rely_on() -> None:
         "executed_on": "openvino",
         "engine_executed": True,
         "int8_mac_share": 0.86,
+        "notes": [],
         "datasets": [
             {
                 "name": "Set5",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from srdeploy.installation import install, uninstall
+from srdeploy.installation import IN_PARTS, install, uninstall
 from srdeploy.runtime.doctor.clashes import Facts, clashes
 from srdeploy.runtime.doctor.findings import State
 
@@ -55,7 +55,21 @@ class TestClashes:
                     "libraries": {},
                 },
                 "TensorRT's libraries",
-                install("tensorrt-cu13==10.16.1.11", again=True, options=("--no-cache-dir",)),
+                install("tensorrt-cu13==10.16.1.11", options=IN_PARTS),
+            ),
+            (  # others of the family, and what uses it, do not count
+                {
+                    "distributions": {
+                        "tensorrt-llm": "1.0",
+                        "tensorrt_lean": "9.1",
+                        "tensorrt_rtx": "1.7",
+                        "tensorrt_cu12_libs": "10.3.0",
+                    },
+                    "failed_imports": {"tensorrt": "ImportError: libnvonnxparser.so.10"},
+                    "libraries": {},
+                },
+                "TensorRT's libraries",
+                install("tensorrt-cu12==10.3.0", options=IN_PARTS),
             ),
         ],
     )
@@ -63,6 +77,15 @@ class TestClashes:
         (found,) = clashes(dataclasses.replace(HEALTHY, **changes))
         assert (found.name, found.state) == (name, State.BROKEN)
         assert found.fixes[0].startswith(fix)
+
+    def test_two_onnx_runtimes_make_way_for_that_of_the_base_install(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Which is another one on ARM."""
+        monkeypatch.setattr("srdeploy.runtime.doctor.clashes.ONNXRUNTIME", "onnxruntime")
+        both = {"onnxruntime": "1.31.1", "onnxruntime-gpu": "1.31.1"}
+        (found,) = clashes(dataclasses.replace(HEALTHY, distributions=both))
+        assert found.fixes[0].endswith(f" && {install('onnxruntime')}")
 
     def test_without_a_gpu_its_libraries_do_not_matter(self) -> None:
         facts = Facts(

@@ -258,7 +258,8 @@ def test_the_source_is_never_overwritten(tmp_path: Path, Repeat: Any, clip: Path
 
 def test_outputs_that_cannot_be(tmp_path: Path, Repeat: Any, clip: Path) -> None:
     fails(clip, tmp_path / "none" / "out.mp4", Repeat(), "could not be written")
-    fails(clip, tmp_path, Repeat(), "is a folder")
+    assert str(tmp_path / "clip.mp4") in fails(clip, tmp_path, Repeat(), "is a folder").hint
+    fails(clip, tmp_path / "out.png", Repeat(), "a video cannot be written as '.png'")
     fails(clip, tmp_path / "out.xyz", Repeat(), "cannot be written as '.xyz'")
     fails(clip, tmp_path / "out", Repeat(), "without ending")
     fails(clip, tmp_path / "out.mp4", Repeat(), "no encoder is called 'divx'", codec="divx")

@@ -5,14 +5,18 @@ from __future__ import annotations
 import random
 import threading
 import time
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from srdeploy.errors import MediaError
 from srdeploy.runtime.video import default_output
+from srdeploy.runtime.video.colour import BT601, LIMITED, Colour, YuvEncoder
 from srdeploy.runtime.video.formats import (
     ENCODERS,
     MUXERS,
@@ -138,8 +142,6 @@ def test_each_ending_has_a_muxer_and_a_codec() -> None:
 
 @pytest.mark.parametrize("name", sorted(ENCODERS))
 def test_every_preset_and_quality_is_an_option_of_its_encoder(name: str) -> None:
-    import av
-
     encoder = ENCODERS[name]
     known = av.CodecContext.create(name, "w").supported_options
     names = {option.name for option in (*known.generic, *known.private)}
@@ -149,6 +151,30 @@ def test_every_preset_and_quality_is_an_option_of_its_encoder(name: str) -> None
         assert options.get("crf") == (None if encoder.crf is None else str(encoder.crf))
     with pytest.raises(MediaError, match=r"crf|lossless"):
         encoder_options(encoder, encoder.worst + 1, "medium")
+
+
+@pytest.mark.parametrize("preset", ["veryfast", "medium"])
+def test_x264_gives_the_same_on_every_cpu(preset: str) -> None:
+    """Its code for AVX2 gives another stream, and that for AVX-512 now this one, now that."""
+    options = encoder_options(ENCODERS["libx264"], None, preset)
+    others = options.get("x264-params")
+    without_asm = f"{others}:asm=0" if others else "asm=0"
+    assert encoded(options) == encoded(options | {"x264-params": without_asm})
+
+
+def encoded(options: dict[str, str]) -> bytes:
+    """Noise of 96×64 through x264."""
+    noise = np.random.default_rng(0).integers(90, 160, (60, 64, 96, 3)).astype(np.uint8)
+    to_yuv = YuvEncoder(Colour(BT601, LIMITED), "yuv420p")
+    encoder: Any = av.CodecContext.create("libx264", "w")
+    encoder.width, encoder.height, encoder.pix_fmt = 96, 64, "yuv420p"
+    encoder.time_base, encoder.thread_type, encoder.options = Fraction(1, 25), "AUTO", options
+    packets = []
+    for number, pixels in enumerate(noise):
+        frame = to_yuv(pixels)
+        frame.pts, frame.time_base = number, encoder.time_base
+        packets += encoder.encode(frame)
+    return b"".join(map(bytes, [*packets, *encoder.encode(None)]))
 
 
 def test_a_better_quality_may_be_asked_for() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from srdeploy.errors import DeviceLost, MediaError
+from srdeploy.errors import DeviceLost, Interrupted, MediaError
 from srdeploy.runtime.video import VideoOptions, parts, upscale_video
 from srdeploy.runtime.video.parts import parts_folder
 
@@ -62,7 +62,8 @@ def test_it_goes_on(
         # what was upscaled may not have been encoded yet
         assert done <= kept <= done + count
         done = kept
-        assert {p.name for p in tmp_path.iterdir()} == {"in", parts_folder(output).name}
+        left = {"in", parts_folder(output).name} if kept else {"in"}
+        assert {p.name for p in tmp_path.iterdir()} == left
     session = Repeat()
     result = upscale_video(clip, output, session, RESUME)
     assert session.calls == COUNT - done, "nothing twice"
@@ -144,11 +145,30 @@ def test_an_interruption_keeps_parts(clip: Path, tmp_path: Path, Repeat) -> None
         if progress.done > PART:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted) as caught:
         upscale_video(clip, output, Repeat(jitter=0.03), RESUME, interrupt)
+    kept = len(list(parts_folder(output).glob("*.part"))) * PART
+    assert kept >= PART
+    assert f"interrupted; the first {kept} frames are kept" in caught.value.message
+    assert str(parts_folder(output)) in caught.value.message
+    assert caught.value.hint == f"the same command goes on from frame {kept + 1}"
     session = Repeat()
     upscale_video(clip, output, session, RESUME)
-    assert session.calls <= COUNT - PART
+    assert session.calls == COUNT - kept
+
+
+def test_an_interruption_before_the_first_part_keeps_none(
+    clip: Path, tmp_path: Path, Repeat
+) -> None:
+    output = tmp_path / "out.mp4"
+
+    def interrupt(_) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted, match=f"before the first {PART} frames") as caught:
+        upscale_video(clip, output, Repeat(jitter=0.5), RESUME, interrupt)
+    assert caught.value.hint == "the same command begins again"
+    assert not parts_folder(output).exists()
 
 
 def test_a_stream_cannot_be_resumed(clip: Path, Repeat) -> None:
