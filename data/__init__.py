@@ -1,9 +1,10 @@
-"""What srdeploy brings along: photographs, trained weights and a demo clip.
+"""What srdeploy brings along: pictures, trained weights and a demo clip.
 
-The photographs are listed in ``pictures.json`` with their digests, licences and splits;
-``LICENSES.md`` says the same for people. Splits are disjoint by source photograph:
-``calibration`` sets the ranges of an int8 engine, ``tuning`` chooses the layers that stay in
-float, ``proof`` is seen by neither and measures the drift that a manifest states.
+Photographs and drawings are listed in ``pictures.json`` with their digests, licences, splits and
+content; ``LICENSES.md`` says the same for people. Every split holds each kind of content, and
+splits are disjoint by source photograph and by motif: ``calibration`` sets the ranges of an int8
+engine, ``tuning`` chooses the layers that stay in float, ``proof`` is seen by neither and measures
+the drift that a manifest states.
 """
 
 from __future__ import annotations
@@ -25,13 +26,20 @@ if TYPE_CHECKING:
 
 SPLITS = ("calibration", "tuning", "proof")
 
+DRAWN = ("line art", "text", "screen", "saturated", "grain", "flat", "gradient")
+"""Content of the pictures that ``data/drawing`` draws."""
+
+CONTENT = ("bright", "dark", "smooth", "textured", *DRAWN)
+"""What a picture shows. A photograph is bright from a mean luma of 128 on, dark below 80, else
+smooth where neighbouring pixels differ by less than 4 code values on average, else textured."""
+
 _FOLDER = Path(__file__).resolve().parent
 _REINSTALL = "the installation is damaged: install srdeploy again"
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One bundled photograph.
+    """One bundled picture.
 
     Attributes:
         file: Name in ``data/pictures``.
@@ -39,11 +47,12 @@ class Picture:
         sha256: Digest of the file.
         width: In pixels, a multiple of 12, so that scales 2, 3 and 4 need no crop.
         height: Likewise.
-        source: Address of the photograph that it was made from.
+        source: Address of the photograph that it was made from, or the function that drew it.
         author: Whom the licence wants to be named.
         licence: Name of the licence.
         licence_address: Where the licence's text stands.
         split: One of ``SPLITS``.
+        content: One of ``CONTENT``.
     """
 
     file: str
@@ -56,6 +65,12 @@ class Picture:
     licence: str
     licence_address: str
     split: str
+    content: str
+
+    @property
+    def drawn(self) -> bool:
+        """Whether code drew it; else it is a photograph, or a piece of one."""
+        return self.content in DRAWN
 
     @property
     def name(self) -> str:
@@ -112,7 +127,7 @@ class _Gallery:
 
 
 def pictures(split: str) -> tuple[Picture, ...]:
-    """The bundled photographs of a split, in the manifest's order; files are not opened.
+    """The bundled pictures of a split, photographs first; files are not opened.
 
     Raises:
         DatasetError: The split is not one of ``SPLITS``, or the manifest is damaged.
@@ -169,12 +184,23 @@ def _gallery(manifest: Path) -> tuple[Picture, ...]:
         raise DatasetError(f"{manifest} cannot be used: {exc}", _REINSTALL) from exc
     split_of: dict[str, str] = {}
     for picture in listed:
-        if picture.split not in SPLITS or Path(picture.file).name != picture.file:
-            raise DatasetError(
-                f"{manifest}: {picture.file!r} in split {picture.split!r}: expected a plain "
-                f"file name in one of {', '.join(SPLITS)}",
-                _REINSTALL,
-            )
+        _check(picture, manifest)
         if split_of.setdefault(picture.source, picture.split) != picture.split:
             raise DatasetError(f"{manifest}: {picture.source} is in two splits", _REINSTALL)
     return listed
+
+
+def _check(picture: Picture, manifest: Path) -> None:
+    """Refuse an entry that no release of srdeploy holds."""
+    if picture.split not in SPLITS or Path(picture.file).name != picture.file:
+        raise DatasetError(
+            f"{manifest}: {picture.file!r} in split {picture.split!r}: expected a plain "
+            f"file name in one of {', '.join(SPLITS)}",
+            _REINSTALL,
+        )
+    if picture.content not in CONTENT:
+        raise DatasetError(
+            f"{manifest}: {picture.file!r} shows {picture.content!r}: expected one of "
+            f"{', '.join(CONTENT)}",
+            _REINSTALL,
+        )
