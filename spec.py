@@ -238,13 +238,61 @@ class BuildConfig:
         return hashlib.sha256(dump(self).encode()).hexdigest()
 
 
+TAIL = 4.0
+"""Times the mean's loss that a single picture may lose where nothing else is said."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The largest loss that is allowed, dB, from 0 on.
+
+    Attributes:
+        mean: Of a data set on average.
+        worst: Of each picture.
+
+    Raises:
+        ValueError: A number is negative or not one, or the worst picture may lose less than all
+            do on average.
+    """
+
+    mean: float
+    worst: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.mean <= self.worst:
+            raise ValueError("expected a loss from 0 dB on, and for a picture no less than that")
+
+    @classmethod
+    def of_mean(cls, mean: float) -> Budget:
+        """A picture may lose :data:`TAIL` times what all do on average."""
+        return cls(mean, TAIL * mean)
+
+    @property
+    def tail(self) -> float:
+        """How much more a picture may lose than all on average."""
+        return self.worst / self.mean if self.mean and math.isfinite(self.worst) else TAIL
+
+    def __str__(self) -> str:
+        return f"{self.mean:g} dB on average, {self.worst:g} dB for a picture"
+
+
+@dataclass(frozen=True)
+class ContentDrift:
+    """Mean drift on the pictures of one content class, dB."""
+
+    content: str
+    drift: float
+
+
 @dataclass(frozen=True)
 class DriftRecord:
-    """Mean quality of an engine on one data set, in dB over the Y channel.
+    """Quality of an engine on one data set, in dB over the Y channel; means unless said otherwise.
 
     ``drift`` is PSNR of the engine minus PSNR of the reference, both against ground truth;
     ``fidelity`` is PSNR of the engine against the reference; ``executed_on`` is the target
     that ran: another one than the engine's where the engine cannot run on the machine.
+    ``worst`` is the picture of lowest drift, ``worst_drift`` its own; ``contents`` has the drift
+    by content class, where the pictures have one.
     """
 
     dataset: str
@@ -254,6 +302,9 @@ class DriftRecord:
     fidelity: float
     reference_runtime: str
     executed_on: str = ""
+    worst: str = ""
+    worst_drift: float | None = None
+    contents: tuple[ContentDrift, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -271,13 +322,15 @@ class Manifest:
             engine was not executed.
         drift: Measured drift, empty where the engine was not executed.
         kernel_difference: Of an int8 engine as it executes from its graph as it is written, code
-            values of 255 on average over the worst of the frames made to tell them apart
+            values of 255 on average over the frame that tells most
             (:mod:`srdeploy.validate.kernel_check`); None where that was not measured.
+        kernel_bound: What that may be.
         notes: What was left out or should be known, one sentence each.
         created: Time of the build, ISO 8601, UTC.
         calibration_pictures: Fingerprints of the pictures that an int8 engine was calibrated or
             fine-tuned on
             (:mod:`srdeploy.calib.fingerprint`).
+        budget: What the drift was held against; None where nothing was asked for.
         format: Version of this file's form.
     """
 
@@ -290,9 +343,11 @@ class Manifest:
     milliseconds: float | None = None
     drift: tuple[DriftRecord, ...] = ()
     kernel_difference: float | None = None
+    kernel_bound: float | None = None
     notes: tuple[str, ...] = ()
     created: str = ""
     calibration_pictures: tuple[str, ...] = ()
+    budget: Budget | None = None
     format: int = MANIFEST_FORMAT
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import write_bytes
-from ..spec import Manifest
+from ..spec import Budget, Manifest
 from ..validate.page import facts, listed, page, signed, verdict
 from ..validate.results import DatasetResult, Subject, worst_drift
 from ..validate.sections import drift_by_picture, execution, headline, identity
@@ -27,14 +27,14 @@ def write_build_page(
     int8: Int8Report | None = None,
     calibration: Mapping[str, Any] | None = None,
     findings: Sequence[str] = (),
-    max_drift: float | None = None,
+    budget: Budget | None = None,
 ) -> None:
     """Write what :func:`render_build_page` gives whole or not at all.
 
     Raises:
         OutputError: The file cannot be written.
     """
-    html = render_build_page(manifest, quality, int8, calibration, findings, max_drift)
+    html = render_build_page(manifest, quality, int8, calibration, findings, budget)
     write_bytes(path, html.encode())
 
 
@@ -44,7 +44,7 @@ def render_build_page(
     int8: Int8Report | None = None,
     calibration: Mapping[str, Any] | None = None,
     findings: Sequence[str] = (),
-    max_drift: float | None = None,
+    budget: Budget | None = None,
 ) -> str:
     """One HTML file that needs nothing else; every value is escaped.
 
@@ -54,15 +54,15 @@ def render_build_page(
         int8: The search; None for an engine of another precision.
         calibration: The calibration set as plain JSON.
         findings: Sentences on what was seen while building.
-        max_drift: Budget in dB that the verdict holds the worst set against.
+        budget: What the verdict holds the sets and pictures against.
     """
     subject = _subject(manifest)
     return page(
         "srdeploy build",
         f"{subject.variant} · {subject.precision} · {subject.target}",
-        _verdict(manifest, subject, quality, max_drift, int8)
+        _verdict(manifest, subject, quality, budget, int8)
         + listed("Findings", findings)
-        + drift_by_picture(quality, max_drift)
+        + drift_by_picture(quality, budget)
         + (search_sections(int8) if int8 else "")
         + (calibration_section(calibration) if calibration else "")
         + identity(subject, quality, manifest),
@@ -92,15 +92,15 @@ def _verdict(
     manifest: Manifest,
     subject: Subject,
     quality: Sequence[DatasetResult],
-    max_drift: float | None,
+    budget: Budget | None,
     int8: Int8Report | None,
 ) -> str:
-    kind, said = headline(quality, max_drift)
+    kind, said = headline(quality, budget)
     drift, milliseconds = worst_drift(quality), manifest.milliseconds
     height, width = manifest.build.shapes.optimum
     figures = (
         ("worst mean drift", "not measured" if math.isnan(drift) else f"{signed(drift)} dB"),
-        _budget(max_drift, int8),
+        _budget(budget, int8),
         ("of the MACs in int8", f"{manifest.int8_mac_share:.1%}"),
         (
             f"a frame of {width}×{height}",
@@ -110,10 +110,15 @@ def _verdict(
     return verdict(kind, said, execution(subject)) + facts(figures)
 
 
-def _budget(max_drift: float | None, int8: Int8Report | None) -> tuple[str, str]:
+def _budget(budget: Budget | None, int8: Int8Report | None) -> tuple[str, str]:
     """What the engine is held against, else what the search went by of itself."""
-    if max_drift is not None:
-        return "budget", f"{signed(-max_drift)} dB"
+    if budget is not None:
+        return "budget of the mean, of a picture", _limits(budget)
     if int8 is not None and math.isfinite(int8.max_drift):
-        return "default budget, of the search alone", f"{signed(-int8.max_drift)} dB"
+        default = Budget(int8.max_drift, int8.tail * int8.max_drift)
+        return "default budget, of the search alone", _limits(default)
     return "budget", "none given"
+
+
+def _limits(budget: Budget) -> str:
+    return f"{signed(-budget.mean)}, {signed(-budget.worst)} dB"

@@ -35,6 +35,39 @@ def convolved_tensors(model: onnx.ModelProto) -> tuple[str, ...]:
     return tuple(dict.fromkeys(node.input[0] for node in convolutions))
 
 
+class ChannelWatcher:
+    """Keeps the maxima and sums of the channels of each tensor.
+
+    Args:
+        tensors: Names of activations N×C×….
+        observer: Says what counts as the largest magnitude of a channel.
+    """
+
+    def __init__(
+        self, tensors: Sequence[str], observer: Callable[[], Observer] = MinMaxObserver
+    ) -> None:
+        self.tensors = tuple(tensors)
+        self._channels = {name: ChannelObserver(observer) for name in tensors}
+        self._sums: dict[str, NDArray[np.float64]] = {}
+        self._sizes: dict[str, int] = {}
+
+    def see(self, name: str, values: NDArray[np.float32]) -> None:
+        """Take in a tensor."""
+        self._channels[name].observe(values)
+        total = values.sum(axis=(0, *range(2, values.ndim)), dtype=np.float64)
+        self._sums[name] = self._sums.get(name, 0.0) + total
+        self._sizes[name] = self._sizes.get(name, 0) + values.size // values.shape[1]
+
+    def statistics(self) -> dict[str, ChannelStatistics]:
+        """What was seen."""
+        return {
+            name: ChannelStatistics(
+                _maxima(self._channels[name]), self._sums[name] / self._sizes[name]
+            )
+            for name in self.tensors
+        }
+
+
 def channel_statistics(
     model: onnx.ModelProto,
     pictures: Iterable[Picture],
@@ -53,21 +86,9 @@ def channel_statistics(
         DatasetError: There are no pictures.
         ExportError: The graph has no such tensor.
     """
-    channels = {name: ChannelObserver(observer) for name in tensors}
-    sums: dict[str, NDArray[np.float64]] = {}
-    sizes: dict[str, int] = {}
-
-    def see(name: str, values: NDArray[np.float32]) -> None:
-        channels[name].observe(values)
-        total = values.sum(axis=(0, *range(2, values.ndim)), dtype=np.float64)
-        sums[name] = sums[name] + total if name in sums else total
-        sizes[name] = sizes.get(name, 0) + values.size // values.shape[1]
-
-    watch(model, pictures, tensors, see, "measuring channels", progress, batch)
-    return {
-        name: ChannelStatistics(_maxima(channels[name]), sums[name] / sizes[name])
-        for name in tensors
-    }
+    watcher = ChannelWatcher(tensors, observer)
+    watch(model, pictures, [watcher], "measuring channels", progress, batch)
+    return watcher.statistics()
 
 
 def _maxima(channels: ChannelObserver) -> NDArray[np.float32]:

@@ -11,21 +11,19 @@ Modelled, where the target does not run here: the roofline of a GPU. Source: Wil
 from __future__ import annotations
 
 import math
-import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-import numpy as np
 import onnx
 
 from ..export.macs import macs, shapes_at
 from ..export.quantise import quantisable_nodes, quantisable_weights
 from ..runtime.session import Session
+from ..runtime.timing import median_times
 from .ranges import Progress
 
-MEASURED_UNIT = "ms a frame"
+MEASURED_UNIT = "% of the time in float"
 MODELLED_UNIT = "% of the cost in 16 bits"
 
 COUNTED_AT = (64, 64)
@@ -34,9 +32,8 @@ COUNTED_AT = (64, 64)
 TIMED_AT = (120, 160)
 """Height and width of the frames that are timed."""
 
-ROUNDS = 5
-# A gain below this share of a frame's time is taken for none: the clock is not that good.
-NOTICED = 0.01
+NOTICED = 1.0
+"""Percent of a frame's time below which a gain is taken for none: the clock is not that good."""
 # Multiply-accumulates in 16 bits for which a GPU could read a byte: 165 TFLOP/s of dense fp16
 # and 1 TB/s (RTX 4090) make 82, 990 and 3.35 (H100) 148. int8 has twice the MACs, half the bytes.
 MACS_PER_BYTE = 100.0
@@ -49,11 +46,13 @@ class Costs:
     Attributes:
         unit: Of all numbers.
         all_int8: Of the graph with every quantisable layer in int8.
+        in_float: Of the graph with none.
         saved: Layer to what its int8 saves; 0 or less where float is no slower.
     """
 
     unit: str
     all_int8: float
+    in_float: float
     saved: Mapping[str, float]
 
     def of(self, float_nodes: Sequence[str]) -> float:
@@ -78,7 +77,7 @@ def modelled_costs(model: onnx.ModelProto) -> Costs:
         saved[node.name] = in_float - in_int8
         every += in_float
     percent = {name: 100 * gain / every for name, gain in saved.items()}
-    return Costs(MODELLED_UNIT, 100 - sum(percent.values()), percent)
+    return Costs(MODELLED_UNIT, 100 - sum(percent.values()), 100.0, percent)
 
 
 def kinds(model: onnx.ModelProto) -> list[tuple[str, ...]]:
@@ -101,47 +100,46 @@ Open = Callable[[Sequence[str]], Session]
 def measured_costs(
     model: onnx.ModelProto, open_engine: Open, progress: Progress | None = None
 ) -> Costs:
-    """Costs of a graph by the clock, in milliseconds a frame of :data:`TIMED_AT`.
+    """Costs of a graph by the clock, in percent of the time of the engine that is all in float.
 
-    Layers of a kind share what is measured of it by their multiply-accumulates.
+    Layers of a kind share what is measured of it by their multiply-accumulates. What is saved is
+    rounded to powers of 2: the order of the layers must not hang on what else the machine does.
 
     Raises:
         SrDeployError: An engine cannot be built or run.
     """
     groups = kinds(model)
-    times = timed([(), *groups], open_engine, progress)
+    every = quantisable_nodes(model)
+    all_int8, in_float, *times = _timed([(), every, *groups], open_engine, progress)
     counts = macs(model, *COUNTED_AT)
     saved: dict[str, float] = {}
-    for group, milliseconds in zip(groups, times[1:], strict=True):
-        gain = milliseconds - times[0]
-        noticed = gain if gain > NOTICED * times[0] else min(gain, 0.0)
+    for group, milliseconds in zip(groups, times, strict=True):
+        gain = _rounded(100 * (milliseconds - all_int8) / in_float)
         whole = sum(counts[name] for name in group)
-        saved |= {name: noticed * counts[name] / whole for name in group}
-    return Costs(MEASURED_UNIT, times[0], {n: saved[n] for n in quantisable_nodes(model)})
+        saved |= {name: gain * counts[name] / whole for name in group}
+    return Costs(MEASURED_UNIT, 100 * all_int8 / in_float, 100.0, {n: saved[n] for n in every})
 
 
-def timed(
-    choices: Sequence[Sequence[str]], open_engine: Open, progress: Progress | None = None
+def _rounded(percent: float) -> float:
+    """To a power of 2 where the clock can tell it from none, else 0."""
+    if abs(percent) < NOTICED:
+        return 0.0
+    return math.copysign(2.0 ** round(math.log2(abs(percent))), percent)
+
+
+def _timed(
+    choices: Sequence[Sequence[str]], open_engine: Open, progress: Progress | None
 ) -> list[float]:
-    """Milliseconds a frame of each choice of float layers: medians of frames taken in turn.
+    """Milliseconds a frame of each choice of float layers.
 
     Raises:
         SrDeployError: An engine cannot be built or run.
     """
-    frame = np.random.default_rng(0).integers(0, 256, (1, *TIMED_AT, 3), dtype=np.uint8)
+
+    def told(done: int) -> None:
+        if progress:
+            progress("timing layers", done, len(choices))
+
     with ExitStack() as opened:
-        sessions = []
-        for done, choice in enumerate(choices, start=1):
-            session = opened.enter_context(open_engine(choice))
-            session.upscale(frame)
-            sessions.append(session)
-            if progress:
-                progress("timing layers", done, len(choices))
-        rounds = [[_time(session, frame) for session in sessions] for _ in range(ROUNDS)]
-    return [statistics.median(times) for times in zip(*rounds, strict=True)]
-
-
-def _time(session: Session, frame: np.ndarray) -> float:
-    started = time.perf_counter()
-    session.upscale(frame)
-    return (time.perf_counter() - started) * 1e3
+        sessions = [opened.enter_context(open_engine(choice)) for choice in choices]
+        return median_times(sessions, (1, *TIMED_AT), done=told)

@@ -15,7 +15,7 @@ import onnx
 from ..errors import ExportError
 from ..export.macs import macs
 from ..export.quantise import quantisable_nodes
-from ..spec import Precision
+from ..spec import TAIL, Precision
 from .calibration_set import CalibrationSet
 from .cost import COUNTED_AT, Costs, modelled_costs
 from .journal import Journal
@@ -102,11 +102,11 @@ class Int8Calibration:
         costs = costs or modelled_costs(self.model)
         repaired, ranked = self.repaired, self.repaired.ranked
         trials, chosen = search(
-            ranked, counts, costs, repaired.drift, max_drift, min_int8, progress
+            ranked, counts, costs, repaired.drift, max_drift, min_int8, progress, self.tuning.tail
         )
         every = tuple(node.node for node in ranked)
         # of no drift by definition: what is not int8 is measured in fp32 in every trial
-        in_float = Trial("all layers in float", every, 0.0, 0.0, costs.of(every))
+        in_float = Trial("all layers in float", every, 0.0, 0.0, costs.in_float)
         plain = replace(trials[0], label="plain int8, no repair", drift=repaired.baseline)
         report = Int8Report(
             max_drift,
@@ -116,6 +116,7 @@ class Int8Calibration:
             chosen,
             costs.unit,
             repaired.baseline,
+            self.tuning.tail,
         )
         return Int8Result(repaired, trials[chosen].float_nodes, report)
 
@@ -153,6 +154,7 @@ def calibrate_int8(
     journal: Journal | None = None,
     progress: Progress | None = None,
     in_pairs: bool = False,
+    tail: float = TAIL,
 ) -> Int8Calibration:
     """Calibrate ``model`` and repair it.
 
@@ -165,6 +167,7 @@ def calibrate_int8(
         journal: Recalls and keeps what was measured, so that an interrupted search goes on.
         progress: Told each step's name, the parts of it that are done, and all its parts.
         in_pairs: Whether int8 products must fit where they are added in pairs of 16 bits.
+        tail: Times the mean's loss that the worst window may lose.
 
     Raises:
         DatasetError: No tuning picture is usable.
@@ -175,7 +178,7 @@ def calibrate_int8(
             "the graph has nothing to quantise",
             "int8 needs Conv or MatMul nodes with constant weights",
         )
-    windows = Tuning(tuning_pairs(tuning, scale), scale)
+    windows = Tuning(tuning_pairs(tuning, scale), scale, tail)
     journal = journal or Journal()
     repaired = repair(model, calibration, windows, OBSERVERS[observer], journal, progress, in_pairs)
     return Int8Calibration(model, repaired, windows, journal)

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 
-METHOD = "1"
+from ..errors import OutputError
+from ..files import write_bytes
+
+METHOD = "2"
 """Part of every key: another one where the same inputs are measured otherwise than before."""
 
 
@@ -52,7 +58,7 @@ class Journal:
 
     def kept(self, compute: Callable[[], Any], *parts: object) -> Any:
         """The same of a value of plain JSON."""
-        key = hashlib.sha256("\n".join(map(str, (METHOD, *parts))).encode()).hexdigest()
+        key = _key(parts)
         if key in self._known:
             self.recalled += 1
             return self._known[key]
@@ -64,6 +70,30 @@ class Journal:
                 with self.path.open("a", encoding="utf-8") as file:
                     file.write(json.dumps({"key": key, "value": value}) + "\n")
         return value
+
+    def arrays(
+        self, compute: Callable[[], dict[str, NDArray[Any]]], *parts: object
+    ) -> dict[str, NDArray[Any]]:
+        """The same of arrays by name, in a file of their own beside the journal's."""
+        file = self.path.with_suffix("") / f"{_key(parts)[:32]}.npz" if self.path else None
+        if file:
+            # whatever a damaged file raises, it is computed again
+            with contextlib.suppress(Exception), np.load(file, allow_pickle=False) as stored:
+                found = {name: stored[name] for name in stored.files}
+                self.recalled += 1
+                return found
+        made = compute()
+        if file:
+            packed = io.BytesIO()
+            np.savez(packed, **made)  # type: ignore[arg-type]
+            with contextlib.suppress(OSError, OutputError):
+                file.parent.mkdir(parents=True, exist_ok=True)
+                write_bytes(file, packed.getvalue())
+        return made
+
+
+def _key(parts: Sequence[object]) -> str:
+    return hashlib.sha256("\n".join(map(str, (METHOD, *parts))).encode()).hexdigest()
 
 
 def _refuse(constant: str) -> float:

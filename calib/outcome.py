@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..spec import Precision
+from ..spec import TAIL, Precision
 
 
 @dataclass(frozen=True)
@@ -15,8 +15,8 @@ class Layer:
         node: Name of the ONNX node.
         op: ``Conv`` or ``MatMul``.
         mac_share: Its share of all Conv and MatMul MACs.
-        plain_drift: Change of the mean PSNR-Y on the tuning windows with this layer alone in
-            int8, before the repairs that were tried on it alone, dB.
+        plain_drift: Of the PSNR-Y on the tuning windows (:meth:`.Tuning.drift`), with this layer
+            alone in int8, before the repairs that were tried on it alone, dB.
         drift: The same after them, dB.
         repairs: What was done to it, such as ``range × 0.70``.
         precision: What it ended in.
@@ -43,7 +43,8 @@ class Trial:
     Attributes:
         label: What it is, for a chart: ``all layers in int8``, ``6 layers in float``.
         float_nodes: Layers left in float.
-        drift: Change of the mean PSNR-Y on the tuning windows, what is not int8 in fp32, dB.
+        drift: Of the PSNR-Y on the tuning windows (:meth:`.Tuning.drift`), what is not int8 in
+            fp32, dB.
         int8_share: Of the Conv and MatMul MACs.
         cost: In the unit of :attr:`Int8Report.cost_unit`.
     """
@@ -67,6 +68,7 @@ class Int8Report:
         chosen: Index of the choice in ``trials``.
         cost_unit: ``ms a frame`` where it was timed on this machine, else of the model.
         baseline: Drift of plain int8, every layer rounded to the nearest, no repair, dB.
+        tail: Times the mean's loss that the worst window was allowed.
     """
 
     max_drift: float
@@ -76,3 +78,4 @@ class Int8Report:
     chosen: int
     cost_unit: str
     baseline: float
+    tail: float = TAIL

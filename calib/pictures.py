@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -50,6 +51,22 @@ class HeldPictures:
     def read(self, wanted: Collection[str] | None = None) -> Iterator[NamedPicture]:
         """The pictures, or those of the names ``wanted``."""
         return (p for p in self._pictures if wanted is None or p.name in wanted)
+
+
+class Together:
+    """The pictures of several sources, one after the other."""
+
+    def __init__(self, *sources: PictureSource) -> None:
+        self._sources = sources
+
+    @property
+    def skipped(self) -> Mapping[str, str]:
+        """Names of the files that could not be read so far, with the reasons."""
+        return {name: why for source in self._sources for name, why in source.skipped.items()}
+
+    def read(self, wanted: Collection[str] | None = None) -> Iterator[NamedPicture]:
+        """The pictures, or those of the names ``wanted``."""
+        return chain.from_iterable(source.read(wanted) for source in self._sources)
 
 
 class PictureFiles:

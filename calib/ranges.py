@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import onnx
@@ -23,6 +24,21 @@ _OBSERVED = 1 << 22
 """Values at a time: an observer takes several times their memory."""
 
 
+class Watcher(Protocol):
+    """What looks at activations while the float32 graph runs.
+
+    Attributes:
+        tensors: Names of float32 activations or of the input.
+    """
+
+    @property
+    def tensors(self) -> Collection[str]:
+        """What it looks at."""
+
+    def see(self, name: str, values: NDArray[np.float32]) -> None:
+        """Take in one of the tensors for one picture."""
+
+
 @dataclass(frozen=True)
 class Ranges:
     """Calibrated ranges.
@@ -32,6 +48,29 @@ class Ranges:
     """
 
     bounds: dict[str, tuple[float, float]]
+
+
+class RangeWatcher:
+    """Observes the range of each tensor.
+
+    Args:
+        tensors: Names of float32 activations or of the input.
+        observer: Makes the observer of one tensor.
+    """
+
+    def __init__(self, tensors: Sequence[str], observer: Callable[[], Observer]) -> None:
+        self.tensors = tuple(tensors)
+        self._observers = {name: observer() for name in tensors}
+
+    def see(self, name: str, values: NDArray[np.float32]) -> None:
+        """Take in a tensor."""
+        flat = values.reshape(-1)
+        for start in range(0, flat.size, _OBSERVED):
+            self._observers[name].observe(flat[start : start + _OBSERVED])
+
+    def ranges(self) -> Ranges:
+        """What was observed."""
+        return Ranges({name: watching.bounds() for name, watching in self._observers.items()})
 
 
 def collect_ranges(
@@ -58,33 +97,25 @@ def collect_ranges(
         DatasetError: There are no pictures, or a tensor is not finite on them.
         ExportError: The graph has no such tensor.
     """
-    observers = {name: observer() for name in tensors}
-
-    def see(name: str, values: NDArray[np.float32]) -> None:
-        flat = values.reshape(-1)
-        for start in range(0, flat.size, _OBSERVED):
-            observers[name].observe(flat[start : start + _OBSERVED])
-
-    watch(model, pictures, tensors, see, "calibrating", progress, batch)
-    return Ranges({name: watching.bounds() for name, watching in observers.items()})
+    watcher = RangeWatcher(tensors, observer)
+    watch(model, pictures, [watcher], "calibrating", progress, batch)
+    return watcher.ranges()
 
 
 def watch(
     model: onnx.ModelProto,
     pictures: Iterable[Picture],
-    tensors: Sequence[str],
-    see: Callable[[str, NDArray[np.float32]], None],
+    watchers: Sequence[Watcher],
     step: str,
     progress: Progress | None = None,
     batch: int = 1,
 ) -> None:
-    """Run ``model`` on each picture and show ``tensors`` to ``see``.
+    """Run ``model`` on each picture once and show all ``watchers`` their tensors.
 
     Args:
         model: Float32 N×3×H×W in.
         pictures: Of any sizes, each H×W×3 uint8.
-        tensors: Names of float32 activations or of the input.
-        see: Takes a tensor's name and its values for one picture.
+        watchers: What look at the activations.
         step: What ``progress`` is told is being done.
         progress: Told the pictures that are done.
         batch: How many pictures run at the same time, each alone; each holds up to
@@ -101,15 +132,23 @@ def watch(
     if not total:
         raise DatasetError("the calibration set is empty", "give at least one picture")
     source = model.graph.input[0].name
-    made = [name for name in tensors if name != source]
+    interested: dict[str, list[Watcher]] = {}
+    for watcher in watchers:
+        for name in watcher.tensors:
+            interested.setdefault(name, []).append(watcher)
+    made = [name for name in interested if name != source]
+
+    def see(name: str, values: NDArray[np.float32]) -> None:
+        for watcher in interested.get(name, ()):
+            watcher.see(name, values)
+
     done = 0
     for size, alike in by_size.items():
         parts = split(model, made, *size)
         for start in range(0, len(alike), batch):
             inputs = [{source: as_input(p[None])} for p in alike[start : start + batch]]
-            if source in tensors:
-                for values in inputs:
-                    see(source, values[source])
+            for values in inputs:
+                see(source, values[source])
             run_parts(parts, inputs, see)
             done += len(inputs)
             if progress:

@@ -10,9 +10,10 @@ All of them are of calibration, none trains:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 import onnx
@@ -20,16 +21,16 @@ from numpy.typing import NDArray
 
 from ..export.quantise import activations, quantisable_nodes
 from .calibration_set import CalibrationSet
-from .channels import ChannelStatistics, channel_statistics, convolved_tensors
+from .channels import ChannelStatistics, ChannelWatcher, convolved_tensors
 from .equalise import Equalisation, equalise, own_input
 from .journal import Journal, digest_model
 from .observers import Observer
 from .quantiser import Quantiser
-from .ranges import Progress, collect_ranges
-from .rounding import round_weights
+from .ranges import Progress, RangeWatcher, collect_ranges
+from .rounding import Covariances, covariances, round_weights
 from .sensitivity import NARROWER, WORTH_A_TRY, NodeDrift, rank_nodes
 from .suffix import Prefix
-from .tuning import Tuning
+from .tuning import Psnr, Tuning
 
 WORTH_FACTORS = 5e-3
 """Gain in dB of the whole graph from which factors of their own are worth their passes."""
@@ -59,7 +60,7 @@ class Repaired:
     plain: Mapping[str, float]
     repairs: Mapping[str, tuple[str, ...]]
     factors: Mapping[str, NDArray[np.float32]]
-    reference: float
+    reference: Psnr
     baseline: float
     drift: Callable[[Sequence[str]], float]
 
@@ -92,7 +93,7 @@ def repair(
     baseline = work.drift(Quantiser(model, work.observed, {}, {}, in_pairs))
     own = work.worth_own_factors()
     prepared, done = work.equalised(own)
-    codes = round_weights(prepared, calibration.pictures, progress, in_pairs)
+    codes = work.codes(prepared, done)
     quantiser = work.quantiser(prepared, done, codes)
     ranked = work.ranked(quantiser, quantisable_nodes(model), narrower=NARROWER)
     read = _inputs(prepared)
@@ -130,6 +131,21 @@ def _inputs(model: onnx.ModelProto) -> dict[str, str]:
     return {node.name: node.input[0] for node in model.graph.node if node.name in wanted}
 
 
+@dataclass(frozen=True)
+class _Watched:
+    """What was read off the float graph on the calibration pictures.
+
+    Attributes:
+        channels: Of the convolutions' inputs.
+        ranges: Of the quantisable nodes' inputs.
+        gathered: What weights are multiplied with; computed as it is read, once.
+    """
+
+    channels: Mapping[str, ChannelStatistics]
+    ranges: dict[str, tuple[float, float]]
+    gathered: Iterable[Covariances]
+
+
 @dataclass
 class _Work:
     """The steps of :func:`repair`, and what they share."""
@@ -143,32 +159,67 @@ class _Work:
     in_pairs: bool
 
     @cached_property
-    def reference(self) -> float:
+    def reference(self) -> Psnr:
         """PSNR of the float graph on the tuning windows, dB."""
         key = (digest_model(self.model), self.tuning.digest)
-        return self.journal.measured(lambda: self.tuning.psnr_of(self.model), *key)
+        found: Psnr = self.journal.kept(lambda: self.tuning.psnr_of(self.model), *key)
+        return found
+
+    @cached_property
+    def _watched(self) -> _Watched:
+        """All that is read off the float graph, in as few runs over the pictures as can be."""
+        channels = ChannelWatcher(convolved_tensors(self.model))
+        ranges = RangeWatcher(activations(self.model), self.observer)
+        pictures = self.calibration.pictures
+        gathered = covariances(self.model, pictures, [channels, ranges], self.progress)
+        first = next(gathered)
+        return _Watched(channels.statistics(), ranges.ranges().bounds, chain([first], gathered))
 
     @cached_property
     def seen(self) -> Mapping[str, ChannelStatistics]:
         """Channels of the convolutions' inputs."""
         tensors = convolved_tensors(self.model)
-        return channel_statistics(self.model, self.calibration.pictures, tensors, self.progress)
+
+        def collect() -> dict[str, NDArray[np.floating]]:
+            found = self._watched.channels
+            maxima = {f"maxima/{name}": found[name].maxima for name in tensors}
+            return maxima | {f"means/{name}": found[name].means for name in tensors}
+
+        key = (digest_model(self.model), self.calibration.sha256, "channels")
+        kept = self.journal.arrays(collect, *key)
+        return {n: ChannelStatistics(kept[f"maxima/{n}"], kept[f"means/{n}"]) for n in tensors}
 
     @cached_property
     def observed(self) -> Mapping[str, tuple[float, float]]:
         """Ranges of the quantisable nodes' inputs."""
-        return self._ranges(self.model)
+        return self._ranges(self.model, lambda: self._watched.ranges)
+
+    def codes(
+        self, prepared: onnx.ModelProto, done: Equalisation
+    ) -> Mapping[str, NDArray[np.int8]]:
+        """Weights rounded together, for an equalised copy of the graph."""
+        key = (digest_model(prepared), self.calibration.sha256, "codes", self.in_pairs)
+        return self.journal.arrays(
+            lambda: round_weights(prepared, self._watched.gathered, done.factors, self.in_pairs),
+            *key,
+        )
 
     @cached_property
     def observed_equalised(self) -> Mapping[str, tuple[float, float]]:
         """The same where every layer that can have one has a factor of its own."""
-        return self._ranges(self.equalised(self._candidates)[0])
+        model = self.equalised(self._candidates)[0]
+        pictures = self.calibration.pictures
+        # those before which no factor stands are as they were, and were observed
+        tensors = [name for name in activations(model) if name not in self.observed]
 
-    def _ranges(self, model: onnx.ModelProto) -> Mapping[str, tuple[float, float]]:
         def collect() -> dict[str, tuple[float, float]]:
-            pictures, tensors = self.calibration.pictures, activations(model)
             return collect_ranges(model, pictures, tensors, self.observer, self.progress).bounds
 
+        return self._ranges(model, collect)
+
+    def _ranges(
+        self, model: onnx.ModelProto, collect: Callable[[], dict[str, tuple[float, float]]]
+    ) -> Mapping[str, tuple[float, float]]:
         key = (digest_model(model), self.calibration.sha256, self.observer())
         found = self.journal.kept(collect, *key)
         return {name: (low, high) for name, (low, high) in found.items()}
@@ -247,5 +298,5 @@ class _Work:
         """Drift of a whole int8 graph on the tuning windows, dB."""
         graph = quantiser.graph(float_nodes)
         key = (digest_model(graph), self.tuning.digest)
-        psnr = self.journal.measured(lambda: self.tuning.psnr_of(graph), *key)
-        return psnr - self.reference
+        found = self.journal.kept(lambda: self.tuning.psnr_of(graph), *key)
+        return self.tuning.drift(found, self.reference)

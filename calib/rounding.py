@@ -12,7 +12,7 @@ Surgeon", NIPS 1992; for quantisation Frantar et al., "GPTQ", arXiv:2210.17323, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +29,7 @@ from ..export.quantise import (
     weight_scales,
 )
 from ..validate.datasets import Picture
-from .ranges import Progress, watch
+from .ranges import Progress, Watcher, watch
 
 # Rows of the covariance's sample for each of its dimensions, and at least.
 _ROWS_PER_DIMENSION = 16
@@ -41,14 +41,17 @@ _HELD_AT_ONCE = 512 << 20
 _DAMPING = 0.01
 
 
+Covariances = dict[str, NDArray[np.float64]]
+"""Node to the covariance of what its weights are multiplied with, groups × d × d."""
+
+
 @dataclass(frozen=True)
 class _Layer:
-    """A node, its weight, and the size of its covariances (groups × d × d)."""
+    """A node and its weight."""
 
     node: NodeProto
     weight: Weight
     values: NDArray[np.float32]
-    in_pairs: bool
 
     @property
     def groups(self) -> int:
@@ -67,96 +70,134 @@ class _Layer:
         moved = np.moveaxis(self.values, self.weight.axis, 0).shape
         return np.ascontiguousarray(np.moveaxis(matrix.reshape(moved), 0, self.weight.axis))
 
+    def divided(
+        self, covariance: NDArray[np.float64], factors: NDArray[np.float32]
+    ) -> NDArray[np.float64]:
+        """The covariance once each channel of the input is divided by its factor."""
+        d = covariance.shape[2]
+        by_group = factors.astype(float).reshape(self.groups, -1)
+        each = np.repeat(by_group, d // by_group.shape[1], axis=1)
+        scaled: NDArray[np.float64] = covariance / (each[:, :, None] * each[:, None, :])
+        return scaled
+
 
 def round_weights(
     model: onnx.ModelProto,
-    pictures: Sequence[Picture],
-    progress: Progress | None = None,
+    gathered: Iterable[Covariances],
+    factors: Mapping[str, NDArray[np.float32]],
     in_pairs: bool = False,
 ) -> dict[str, NDArray[np.int8]]:
     """Int8 codes of the weights of all quantisable nodes.
 
     Args:
         model: Float32 N×3×H×W in, as :func:`~srdeploy.export.quantise.quantise` will get it.
-        pictures: Each H×W×3 uint8.
-        progress: Told the pictures that are done.
+        gathered: From :func:`covariances`, of the graph before it was equalised.
+        factors: Node to what each channel of its input is divided by since.
         in_pairs: Whether int8 products must fit where they are added in pairs of 16 bits.
 
     Returns:
         Name of the weight to codes of its shape; a weight that several nodes read is left to
         nearest rounding.
-
-    Raises:
-        DatasetError: There are no pictures.
     """
+    layers = {layer.node.name: layer for layer in _layers(model)}
+    constants = {t.name: t for t in model.graph.initializer}
+    rounded: dict[str, NDArray[np.int8]] = {}
+    for block in gathered:
+        for name, covariance in block.items():
+            layer = layers[name]
+            if name in factors:
+                covariance = layer.divided(covariance, factors[name])
+            pairs = in_pairs and not adds_apart(layer.node, constants)
+            rounded[layer.weight.name] = _rounded(layer, covariance, pairs)
+    return rounded
+
+
+def _layers(model: onnx.ModelProto) -> list[_Layer]:
+    """Quantisable nodes whose weight no other reads."""
     constants = {t.name: t for t in model.graph.initializer}
     nodes = {node.name: node for node in model.graph.node}
     weights = quantisable_weights(model)
     names = [weight.name for weight in weights.values()]
-    layers = [
-        _Layer(
-            nodes[name],
-            weight,
-            numpy_helper.to_array(constants[weight.name]),
-            in_pairs and not adds_apart(nodes[name], constants),
-        )
+    return [
+        _Layer(nodes[name], weight, numpy_helper.to_array(constants[weight.name]))
         for name, weight in weights.items()
         if names.count(weight.name) == 1
     ]
-    rounded: dict[str, NDArray[np.int8]] = {}
-    for block in _blocks(layers):
-        for layer, covariance in zip(
-            block, _covariances(model, block, pictures, progress), strict=True
-        ):
-            rounded[layer.weight.name] = _rounded(layer, covariance)
-    return rounded
 
 
-def _blocks(layers: Sequence[_Layer]) -> Iterator[list[_Layer]]:
+def covariances(
+    model: onnx.ModelProto,
+    pictures: Sequence[Picture],
+    also: Sequence[Watcher] = (),
+    progress: Progress | None = None,
+) -> Iterator[Covariances]:
+    """What the weights of ``model`` are multiplied with, as much at a time as memory holds.
+
+    Args:
+        model: Float32 N×3×H×W in.
+        pictures: Each H×W×3 uint8.
+        also: What look at the activations too, before the first are given.
+        progress: Told the pictures that are done.
+
+    Raises:
+        DatasetError: There are no pictures.
+    """
+    for index, block in enumerate(_blocks(_layers(model)) or [[]]):
+        watcher = _CovarianceWatcher(block, len(pictures))
+        watch(model, pictures, [watcher, *(() if index else also)], "calibrating", progress)
+        yield watcher.covariances()
+
+
+def _blocks(layers: Sequence[_Layer]) -> list[list[_Layer]]:
     """Layers whose covariances fit into memory together."""
-    block: list[_Layer] = []
+    blocks: list[list[_Layer]] = []
     held = 0
     for layer in layers:
         size = 8 * layer.groups * layer.matrix.shape[2] ** 2
-        if block and held + size > _HELD_AT_ONCE:
-            yield block
-            block, held = [], 0
-        block.append(layer)
+        if not blocks or held + size > _HELD_AT_ONCE:
+            blocks.append([])
+            held = 0
+        blocks[-1].append(layer)
         held += size
-    if block:
-        yield block
+    return blocks
 
 
-def _covariances(
-    model: onnx.ModelProto,
-    layers: Sequence[_Layer],
-    pictures: Sequence[Picture],
-    progress: Progress | None,
-) -> list[NDArray[np.float64]]:
-    """Covariance of what each layer's weights are multiplied with, groups × d × d."""
-    shapes = [(layer.groups, layer.matrix.shape[2]) for layer in layers]
-    products = [np.zeros((groups, d, d)) for groups, d in shapes]
-    sums = [np.zeros(shape) for shape in shapes]
-    counts = [0] * len(layers)
-    readers: dict[str, list[int]] = {}
-    for index, layer in enumerate(layers):
-        readers.setdefault(layer.node.input[0], []).append(index)
+class _CovarianceWatcher:
+    """Sums of the products of what each layer's weights are multiplied with."""
 
-    def see(name: str, values: NDArray[np.float32]) -> None:
-        for index in readers[name]:
-            d = shapes[index][1]
-            wanted = math.ceil(max(_LEAST_ROWS, _ROWS_PER_DIMENSION * d) / len(pictures))
-            rows = _rows(layers[index], values, wanted)
-            products[index] += rows.transpose(0, 2, 1) @ rows
-            sums[index] += rows.sum(axis=1, dtype=np.float64)
-            counts[index] += rows.shape[1]
+    def __init__(self, layers: Sequence[_Layer], pictures: int) -> None:
+        self._pictures = pictures
+        self._readers: dict[str, list[_Layer]] = {}
+        for layer in layers:
+            self._readers.setdefault(layer.node.input[0], []).append(layer)
+        self._products: Covariances = {}
+        self._sums: Covariances = {}
+        self._counts: dict[str, int] = {}
 
-    watch(model, pictures, tuple(readers), see, "rounding weights", progress)
-    means = [total / count for total, count in zip(sums, counts, strict=True)]
-    return [
-        product / count - mean[:, :, None] * mean[:, None, :]
-        for product, count, mean in zip(products, counts, means, strict=True)
-    ]
+    @property
+    def tensors(self) -> Collection[str]:
+        """What the layers read."""
+        return self._readers
+
+    def see(self, name: str, values: NDArray[np.float32]) -> None:
+        """Take in a tensor."""
+        for layer in self._readers[name]:
+            node, d = layer.node.name, layer.matrix.shape[2]
+            wanted = math.ceil(max(_LEAST_ROWS, _ROWS_PER_DIMENSION * d) / self._pictures)
+            rows = _rows(layer, values, wanted)
+            product = (rows.transpose(0, 2, 1) @ rows).astype(float)
+            total = rows.sum(axis=1, dtype=np.float64)
+            self._products[node] = self._products.get(node, 0.0) + product
+            self._sums[node] = self._sums.get(node, 0.0) + total
+            self._counts[node] = self._counts.get(node, 0) + rows.shape[1]
+
+    def covariances(self) -> Covariances:
+        """What was seen."""
+        found = {}
+        for node, count in self._counts.items():
+            mean = self._sums[node] / count
+            found[node] = self._products[node] / count - mean[:, :, None] * mean[:, None, :]
+        return found
 
 
 def _rows(layer: _Layer, values: NDArray[np.float32], wanted: int) -> NDArray[np.float32]:
@@ -185,10 +226,10 @@ def _rows(layer: _Layer, values: NDArray[np.float32], wanted: int) -> NDArray[np
     return np.ascontiguousarray(grouped.transpose(1, 0, 2))
 
 
-def _rounded(layer: _Layer, covariance: NDArray[np.float64]) -> NDArray[np.int8]:
+def _rounded(layer: _Layer, covariance: NDArray[np.float64], in_pairs: bool) -> NDArray[np.int8]:
     """The codes of one layer's weight."""
     matrix = layer.matrix
-    scales = weight_scales(layer.values, layer.weight.axis, in_pairs=layer.in_pairs)
+    scales = weight_scales(layer.values, layer.weight.axis, in_pairs=in_pairs)
     scales = scales.reshape(*matrix.shape[:2], 1)
     diagonal = np.einsum("gii->gi", covariance)
     damped = covariance.copy()
@@ -206,7 +247,7 @@ def _rounded(layer: _Layer, covariance: NDArray[np.float64]) -> NDArray[np.int8]
     nearest = nearest_codes(matrix, scales)
     rounded = layer.codes(_better(matrix, scales, covariance, codes, nearest))
     # errors that were taken up may have moved a pair beyond what it was scaled to
-    return fit_pairs(rounded, layer.weight.axis) if layer.in_pairs else rounded
+    return fit_pairs(rounded, layer.weight.axis) if in_pairs else rounded
 
 
 def _better(

@@ -24,8 +24,9 @@ def _trials(int8: Int8Report) -> str:
     if not int8.trials:
         return ""
     said = (
-        f"<p class='soft'>Drift is that of the mean PSNR-Y on the tuning windows. Every layer in"
-        f" int8, rounded to the nearest, without repairs: {_decibels(int8.baseline)}. At least"
+        "<p class='soft'>Drift is that of the mean PSNR-Y on the tuning windows, or of the worst"
+        f" window, divided by {int8.tail:g}, where that is lower. Every layer in int8, rounded to"
+        f" the nearest, without repairs: {_decibels(int8.baseline)}. At least"
         f" {int8.min_int8:.0%} of the MACs were to be in int8.</p>"
     )
     rows = [_trial(int8, index) for index in range(len(int8.trials))]

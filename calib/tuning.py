@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from ..errors import DatasetError
 from ..runtime.targets.onnxruntime import graph_runner
+from ..spec import TAIL
 from ..validate.datasets import Picture
 from ..validate.metrics import cut_border, luma, psnr
 from ..validate.resize import modcrop, shrink
 from .pictures import NamedPicture, as_input
 
-WINDOWS = 12
+WINDOWS = 16
 """How many there are: with 4 of them a choice of ranges fitted these and no others."""
 
 # Place of a picture's window among all of them by falling texture. VapSR-S with 0 to 5 layers
@@ -39,21 +40,27 @@ class TuningPair:
     hr: Picture
 
 
+Psnr = list[float]
+"""PSNR-Y of each tuning window, dB."""
+
+
 class Tuning:
     """Windows with their truth, and the PSNR of what a graph makes of them.
 
     Args:
         pairs: What to measure on.
         scale: Upscaling factor, and the border that PSNR leaves out.
+        tail: Times the mean that the worst window may lose.
 
     Raises:
         DatasetError: There are no pairs.
     """
 
-    def __init__(self, pairs: Sequence[TuningPair], scale: int) -> None:
+    def __init__(self, pairs: Sequence[TuningPair], scale: int, tail: float = TAIL) -> None:
         if not pairs:
             raise DatasetError("there are no tuning pictures", "give at least one")
         self.scale = scale
+        self.tail = tail
         self.inputs = [as_input(pair.lr[None]) for pair in pairs]
         self._truth = [_plane(pair.hr, scale) for pair in pairs]
         sha256 = hashlib.sha256()
@@ -62,24 +69,29 @@ class Tuning:
                 sha256.update(repr(picture.shape).encode() + np.ascontiguousarray(picture).data)
         self.digest = sha256.hexdigest()
 
-    def psnr(self, outputs: Iterable[NDArray[np.float32]]) -> float:
-        """Mean PSNR-Y in dB of 1×3×sH×sW outputs, one a window, clamped and rounded."""
-        values = [
+    def psnr(self, outputs: Iterable[NDArray[np.float32]]) -> Psnr:
+        """PSNR-Y in dB of 1×3×sH×sW outputs, one a window, clamped and rounded."""
+        return [
             psnr(_plane(_pixels(upscaled[0]), self.scale), truth)
             for upscaled, truth in zip(outputs, self._truth, strict=True)
         ]
-        return float(np.mean(values))
 
-    def psnr_of(self, model: onnx.ModelProto) -> float:
-        """Mean PSNR-Y in dB of a graph."""
+    def psnr_of(self, model: onnx.ModelProto) -> Psnr:
+        """PSNR-Y in dB of a graph."""
         run = graph_runner(model)
         source, sink = model.graph.input[0].name, model.graph.output[0].name
         return self.psnr(run({source: frame})[sink] for frame in self.inputs)
 
+    def drift(self, found: Psnr, reference: Psnr) -> float:
+        """What choices are made by, dB: the mean drift, or that of the worst window divided by
+        ``tail`` where this is lower. A mean alone hides a picture that loses much."""
+        lost = np.subtract(found, reference)
+        return float(min(lost.mean(), lost.min() / self.tail))
+
 
 def mean_psnr(model: onnx.ModelProto, pairs: Sequence[TuningPair], scale: int) -> float:
     """Mean PSNR-Y in dB of a graph over ``pairs``; see :class:`Tuning`."""
-    return Tuning(pairs, scale).psnr_of(model)
+    return float(np.mean(Tuning(pairs, scale).psnr_of(model)))
 
 
 def tuning_pairs(

@@ -14,26 +14,33 @@ from ..calib.build_page import to_json, write_build_page
 from ..calib.calibration_set import CalibrationSet
 from ..calib.int8 import MAX_DRIFT, MIN_INT8, Int8Result
 from ..calib.ranges import Progress
-from ..errors import BuildError, DriftExceeded
+from ..errors import BuildError, DriftExceeded, EngineError
 from ..export.sizes import static_size
 from ..files import digest_file, write_bytes
 from ..runtime import gpu_facts
-from ..runtime.engine import log_path, page_path, write_engine
+from ..runtime.engine import log_path, page_path, read_manifest, write_engine
 from ..runtime.layers import LayerReport
 from ..runtime.model_file import read_model
 from ..runtime.targets import Target, open_target, target_names
-from ..spec import BuildConfig, Manifest, Precision, ShapeRange, TensorRtOptions, dump
+from ..spec import Budget, BuildConfig, Manifest, Precision, ShapeRange, TensorRtOptions, dump
 from ..validate.datasets import Dataset, Pair
-from ..validate.drift import DatasetResult, check_budget, within_budget, worst_drift
-from ..validate.kernel_check import finding
+from ..validate.drift import (
+    DatasetResult,
+    check_budget,
+    held_drift,
+    within_budget,
+    worst_drift,
+)
+from ..validate.kernel_check import KernelDifference
 from ..validate.reference import open_reference
 from ..validate.reference_cache import ReferenceCache
 from ..validate.results import dataset_to_json
 from . import Say
 from .calibration import open_calibration_set
+from .fastest import fastest
 from .half_range import HalfRange
 from .int8_search import Int8Search
-from .one_engine import Built, Source, build_one
+from .one_engine import Built, Source, build_one, opened_target, timed_together
 from .static_int8 import freed_of_size
 
 AUTO = "auto"
@@ -50,12 +57,13 @@ class BuildOptions:
         precision: None for the fastest float type of the target that is safe.
         calibration: Pictures, videos and folders for int8, and to check fp16's range on; empty
             for the bundled pictures.
+        calib_only: Whether int8 is calibrated on those alone, without the bundled drawings.
         finetune: Folders of pictures to train the int8 network on; empty for no training.
         provider: Execution provider of ONNX Runtime: cpu, cuda or tensorrt; empty for cpu.
         tensorrt: Options of TensorRT.
         observer: What ranges of activations are observed with for int8.
         strict: Whether a damaged file in such a folder is an error, instead of being skipped.
-        max_drift: Largest loss in dB; None to measure without judging.
+        budget: Largest loss; None to measure without judging.
         profiles: Input sizes; empty for the default, or for the one of a static ONNX.
         capabilities: Compute capabilities of an ahead-of-time target; empty for all.
         min_int8: Least share of the Conv and MatMul MACs that int8 keeps in int8.
@@ -66,12 +74,13 @@ class BuildOptions:
     target: str = AUTO
     precision: Precision | None = None
     calibration: Sequence[Path] = ()
-    max_drift: float | None = None
+    budget: Budget | None = None
     profiles: tuple[ShapeRange, ...] = ()
     capabilities: tuple[str, ...] = ()
     min_int8: float = MIN_INT8
     portable: bool = False
     strict: bool = False
+    calib_only: bool = False
     finetune: Sequence[Path] = ()
     observer: str = "percentile"
     provider: str = ""
@@ -139,18 +148,16 @@ def build_engine(
 
     Raises:
         SrDeployError: The model or an option is refused; nothing is written then.
-        DriftExceeded: The fastest engine loses more than ``options.max_drift``; it is not
-            written either.
+        DriftExceeded: The fastest engine loses more than ``options.budget``; it is not written
+            either.
     """
     model, spec = read_model(source)
     targets = _targets(options, say)
-    proof = Dataset(
-        "bundled proof",
-        tuple(Pair(p.name, p.path, None, spec.scale) for p in data.pictures("proof")),
-    )
     calibration = None
     if options.precision is Precision.INT8:
-        calibration = open_calibration_set(options.calibration, options.strict, say)
+        calibration = open_calibration_set(
+            options.calibration, options.strict, say, options.calib_only
+        )
     size = static_size(model)
     with ReferenceCache(open_reference(model, spec)) as reference:
         if size and calibration:
@@ -158,7 +165,7 @@ def build_engine(
         job = Source(
             model,
             spec,
-            proof,
+            _proof(spec.scale),
             reference,
             HalfRange(options.calibration, say, progress),
             dataclasses.replace(
@@ -169,28 +176,106 @@ def build_engine(
             fixed=size if calibration else None,
         )
         built = _build(job, targets, calibration, options, say, progress)
-    best = _best(built, _searched_for(options))
+        in_float = _in_float(job, built, say) if calibration else []
+        timed = timed_together(job, [*built, *in_float], say)
+    best = _best(timed[: len(built)], _searched_for(options))
     _check_kernels(best)
-    _check_budget(best, options.max_drift)
+    _check_budget(best, options.budget)
     path = output or Path(best.manifest.engine_file)
-    notes = (*best.manifest.notes, *options.notes)
-    manifest = dataclasses.replace(best.manifest, engine_file=path.name, notes=notes)
-    write_engine(path, best.content, manifest)
-    log = log_path(path) if best.log else None
+    if in_float:
+        rival = _best(timed[len(built) :], options.budget)
+        best = _compared(best, rival, say)
+        if options.target == AUTO and output is None:
+            _write_rival(rival, options, say)
+    return _write(best, path, options, calibration)
+
+
+def _write(
+    built: Built, path: Path, options: BuildOptions, calibration: CalibrationSet | None
+) -> BuildResult:
+    """Write an engine with its manifest, page and log."""
+    manifest = dataclasses.replace(
+        built.manifest,
+        engine_file=path.name,
+        notes=(*built.manifest.notes, *options.notes),
+        budget=_searched_for(options) if built.int8 else options.budget,
+    )
+    write_engine(path, built.content, manifest)
+    log = log_path(path) if built.log else None
     if log is not None:
-        write_bytes(log, best.log.encode())
+        write_bytes(log, built.log.encode())
     write_build_page(
         page_path(path),
         manifest,
-        best.quality,
-        best.int8.report if best.int8 else None,
+        built.quality,
+        built.int8.report if built.int8 else None,
         calibration.manifest() if calibration else None,
-        best.findings,
-        options.max_drift,
+        built.findings,
+        options.budget,
     )
     return BuildResult(
-        path, page_path(path), manifest, best.quality, calibration, best.int8, best.layers, log
+        path, page_path(path), manifest, built.quality, calibration, built.int8, built.layers, log
     )
+
+
+def _write_rival(rival: Built, options: BuildOptions, say: Say) -> None:
+    """Write the float engine beside that of int8, unless another one has its name."""
+    path = Path(rival.manifest.engine_file)
+    if path.exists() and not _is_same(path, rival):
+        say(f"{path} is another engine: the one to compare with was not written")
+        return
+    say(f"wrote {_write(rival, path, options, None).path}, to compare with")
+
+
+def _is_same(path: Path, built: Built) -> bool:
+    try:
+        return read_manifest(path).build == built.manifest.build
+    except EngineError:
+        return False
+
+
+def _proof(scale: int) -> tuple[Dataset, ...]:
+    """The bundled pictures that nothing was chosen on; drawings apart, which are hard: flat areas
+    and clean edges have a PSNR that every rounding shows in."""
+    sets: dict[bool, list[Pair]] = {False: [], True: []}
+    for picture in data.pictures("proof"):
+        pair = Pair(picture.name, picture.path, None, scale, picture.content)
+        sets[picture.drawn].append(pair)
+    return (
+        Dataset("bundled photographs", tuple(sets[False])),
+        Dataset("bundled drawings", tuple(sets[True]), hard=True),
+    )
+
+
+def _in_float(source: Source, built: Sequence[Built], say: Say) -> list[Built]:
+    """Float engines to compare int8 with, of the targets that run here."""
+    targets = [opened_target(one.manifest.build) for one in built]
+    return [
+        build_one(source, target, target.rest_precision(), None, "", say)
+        for target, one in zip(targets, built, strict=True)
+        if target.why_not_here(one.manifest.build) is None
+    ]
+
+
+def _compared(best: Built, rival: Built, say: Say) -> Built:
+    """Say how an int8 engine compares with the float engine."""
+    faster = fastest([best, rival], lambda one: one.manifest) is best
+    ours, theirs = (f"{_named(one)}" for one in (best, rival))
+    said = f"{ours}; {theirs}"
+    if faster:
+        say(said)
+        return best
+    note = f"in float it is as fast here, and better: {said}"
+    say(f"note: {note}")
+    manifest = dataclasses.replace(best.manifest, notes=(*best.manifest.notes, note))
+    return dataclasses.replace(best, manifest=manifest)
+
+
+def _named(built: Built) -> str:
+    """What an engine takes and loses, in a few words."""
+    build, took = built.manifest.build, built.manifest.milliseconds
+    speed = "" if took is None else f" {took:.0f} ms a frame"
+    return f"{build.target} {build.precision}{speed} at {worst_drift(built.quality):+z.3f} dB"
 
 
 def _asked(options: BuildOptions) -> BuildConfig:
@@ -240,10 +325,12 @@ def _build(
             build_one(job, t, options.precision or t.rest_precision(), None, "", say)
             for t in targets
         ]
+    budget = _searched_for(options)
+    assert budget is not None  # of int8 there always is one
     search = Int8Search(
         job,
         calibration,
-        options.max_drift,
+        budget,
         options.min_int8,
         options.finetune,
         options.observer,
@@ -251,44 +338,51 @@ def _build(
         say,
         progress,
     )
-    return [search.build(target) for target in targets]
+    return [search.build(target) for target in search.worth_searching(targets)]
 
 
-def _searched_for(options: BuildOptions) -> float | None:
+def _searched_for(options: BuildOptions) -> Budget | None:
     """The budget that engines are chosen by: for int8 there always is one."""
-    if options.max_drift is None and options.precision is Precision.INT8:
-        return MAX_DRIFT
-    return options.max_drift
+    if options.budget is None and options.precision is Precision.INT8:
+        return Budget.of_mean(MAX_DRIFT)
+    return options.budget
 
 
-def _best(built: Sequence[Built], max_drift: float | None) -> Built:
+def _best(built: Sequence[Built], budget: Budget | None) -> Built:
     """The fastest within the budget; where none is, the one that loses least.
 
     Those whose kernels do not compute their graph come last: what is measured of them on the
     proof pictures says nothing of others.
     """
-    built = [b for b in built if not finding(b.manifest.kernel_difference)] or built
-    fitting = [b for b in built if max_drift is None or within_budget(b.quality, max_drift)]
+    built = [b for b in built if not _kernel_finding(b)] or built
+    fitting = [b for b in built if budget is None or within_budget(b.quality, budget)]
     if not fitting:
-        return max(built, key=lambda b: (bool(b.quality), worst_drift(b.quality)))
-    return min(fitting, key=lambda b: b.manifest.milliseconds or float("inf"))
+        assert budget is not None
+        return max(built, key=lambda b: (bool(b.quality), held_drift(b.quality, budget)))
+    return fastest(fitting, lambda one: one.manifest)
 
 
 def _check_kernels(built: Built) -> None:
     """Refuse an engine whose kernels do not compute its graph."""
-    if said := finding(built.manifest.kernel_difference):
+    if said := _kernel_finding(built):
         raise BuildError(
             f"the {built.manifest.build.target} engine is not delivered: {said}",
             "try another --target, or a float precision; --portable avoids sums that saturate",
         )
 
 
-def _check_budget(built: Built, max_drift: float | None) -> None:
+def _kernel_finding(built: Built) -> str:
+    """What is wrong with the kernels of an engine; empty where nothing is known to be."""
+    apart, bound = built.manifest.kernel_difference, built.manifest.kernel_bound
+    return "" if apart is None or bound is None else KernelDifference(apart, bound).finding
+
+
+def _check_budget(built: Built, budget: Budget | None) -> None:
     """Hold the proof against the budget; of int8, say what the best was that was found."""
-    if max_drift is None:
+    if budget is None:
         return
     try:
-        check_budget(built.quality, max_drift)
+        check_budget(built.quality, budget)
     except DriftExceeded as exc:
         if built.int8 is None or not built.quality:
             raise

@@ -8,7 +8,13 @@ from pathlib import Path
 from .. import data
 from ..calib.calibration_set import CalibrationSet, make_calibration_set
 from ..calib.fingerprint import Fingerprint, find_same, fingerprint, read_fingerprint
-from ..calib.pictures import HeldPictures, NamedPicture, PictureSource, load_pictures
+from ..calib.pictures import (
+    HeldPictures,
+    NamedPicture,
+    PictureSource,
+    Together,
+    load_pictures,
+)
 from ..errors import DatasetError
 from ..spec import Manifest
 from ..validate.datasets import Dataset, Picture, read_picture
@@ -22,26 +28,42 @@ def bundled(split: str) -> tuple[NamedPicture, ...]:
     return tuple(NamedPicture(p.name, p.read()) for p in data.pictures(split))
 
 
-def open_calibration_set(paths: Sequence[Path], strict: bool, say: Say) -> CalibrationSet:
-    """Make the set of the user's pictures, or of the bundled ones, and say what it is.
+def open_calibration_set(
+    paths: Sequence[Path], strict: bool, say: Say, alone: bool = False
+) -> CalibrationSet:
+    """Make the set of the user's pictures and the bundled drawings, or of all bundled pictures, and
+    say what it is.
 
     Args:
         paths: Pictures, videos and folders; empty for the bundled pictures.
         strict: Whether a damaged file in a folder is an error, instead of being skipped.
         say: Takes lines for the user.
+        alone: Whether the bundled drawings are left out. Their saturated and flat areas reach
+            ranges that photographs rarely do.
 
     Raises:
         DatasetError: There is no usable picture, or the set shares one with the bundled tuning
             or proof pictures.
         MediaError: A video is damaged.
     """
-    source: PictureSource = HeldPictures(bundled("calibration"))
+    ours = [p for p in data.pictures("calibration") if p.drawn or not paths]
+    held = HeldPictures([NamedPicture(p.name, p.read()) for p in ours])
+    source: PictureSource = held
     if paths:
-        source = load_pictures(paths, strict)
+        theirs = load_pictures(paths, strict)
+        source = theirs if alone else Together(theirs, held)
     made = make_calibration_set(source)
+    names = {p.name for p in ours}
+    count = sum(member.name not in names for member in made.members)
+    if paths and not count:
+        raise DatasetError(
+            "none of your calibration pictures can be used",
+            "give pictures of at least 120×80 pixels, or leave --calib out",
+        )
     refuse_shared(made.fingerprints, "--calib")
-    whose = "of your" if paths else "bundled"
-    say(f"calibrating on {len(made.members)} {whose} pictures …")
+    with_ours = "" if alone else f" and {len(made.members) - count} bundled drawings"
+    whose = f"{count} of your pictures{with_ours}" if paths else f"{len(names)} bundled pictures"
+    say(f"calibrating on {whose} …")
     _say_left(made, say)
     for warning in made.coverage.warnings():
         say(f"the calibration set is poor: {warning}")

@@ -1,4 +1,4 @@
-"""Which engine a run takes: the one named, the newest here, or one that is made for it."""
+"""Which engine a run takes: the one named, the fastest here, or one that is made for it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..runtime.tiling import TiledSession
 from ..spec import Manifest
 from . import Say
 from .build_engine import BuildOptions, build_engine
-from .newest import newest_engine, newest_model
+from .newest import engine_to_run, newest_engine, newest_model
 from .opening import is_bundle, manifest_of, open_or_rebuild
 from .source_model import make_model
 from .while_building import built_meanwhile, quick_engine
@@ -32,7 +32,7 @@ class EngineChoice:
     """Which engine upscales, and where.
 
     Attributes:
-        engine: The file; None for the newest here, built if there is none.
+        engine: The file; None for the fastest here, built if there is none.
         devices: Indices of GPUs, one process each; empty for the first.
         while_building: Whether to start on a quick engine where the one to use must be built.
         resume: Whether a video goes on from the finished parts of an earlier run.
@@ -47,12 +47,12 @@ class EngineChoice:
 
 
 def find_or_build(engine: Path | None, say: Say) -> Path:
-    """The engine that was named, else the newest here, else one made with all that is missing.
+    """The engine that was named, else the best here, else one made with all that is missing.
 
     Raises:
         SrDeployError: Nothing can be found or made.
     """
-    path = engine or newest_engine(Path())
+    path, why = (engine, "") if engine else engine_to_run(Path())
     if path is None:
         if (other := newest_engine(Path(), runnable=False)) is not None:
             say(f"{other} is here, but this machine cannot run it")
@@ -60,8 +60,8 @@ def find_or_build(engine: Path | None, say: Say) -> Path:
         say(f"building an engine from {model} …")
         path = build_engine(model, BuildOptions(), None, say).path
         say(f"wrote {path}")
-    elif engine is None:
-        say(f"using {path}, the newest engine in this directory")
+    elif why:
+        say(f"using {path}, {why}")
     return path
 
 

@@ -130,7 +130,7 @@ def recover(
     )
     trained = Quantiser(tuned.model, tuned.ranges, {}, {}, quantiser.in_pairs)
     tuning, reference = calibrated.tuning, calibrated.repaired.reference
-    drift = tuning.psnr_of(trained.graph(found.float_nodes)) - reference
+    drift = tuning.drift(tuning.psnr_of(trained.graph(found.float_nodes)), reference)
     report = found.report
     chosen = report.trials[report.chosen]
     if drift <= chosen.drift:

@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from ..calib.build_page import layer_table
 from ..calib.calibration_set import CalibrationSet
-from ..calib.cost import MEASURED_UNIT, Costs, measured_costs, timed
-from ..calib.int8 import MAX_DRIFT, Int8Calibration, Int8Result, calibrate_int8
+from ..calib.cost import TIMED_AT, Costs, measured_costs
+from ..calib.int8 import Int8Calibration, Int8Result, calibrate_int8
 from ..calib.journal import Journal, digest_model
-from ..calib.outcome import Trial
 from ..calib.ranges import Progress
 from ..export.quantise import quantisable_nodes
 from ..files import cache_folder
+from ..runtime.processor import processor_fields
 from ..runtime.session import Session
 from ..runtime.targets import Target
-from ..spec import Precision
-from ..validate.drift import worst_drift
+from ..runtime.timing import median_times
+from ..spec import Budget, Precision
+from ..validate.drift import held_drift, worst_drift, worst_picture
 from . import Say
 from .calibration import bundled
 from .finetune import Recovered, recover, trained_on
-from .one_engine import Built, Source, build_one, measured_quality, open_choice
+from .one_engine import Built, Source, build_one, open_choice
 
 # How often a search that met the budget on the tuning windows, but not on the whole proof
 # pictures, goes on with half of the budget.
 ATTEMPTS = 3
 
+FAR_SLOWER = 1.5
+"""Times the fastest target's int8 from which another one's is not searched: what a search gains
+lies far below."""
 
 RECOVERED_INT8 = 0.98
 """Least share of MACs in int8 where training recovers what it loses."""
@@ -39,7 +46,7 @@ class Int8Search:
     Args:
         source: What to build from.
         calibration: What activations are observed on.
-        max_drift: Budget in dB that the proof is held against; None for the default.
+        budget: What the proof is held against.
         min_int8: Least share of the Conv and MatMul MACs in int8.
         folders: Pictures to fine-tune the int8 network on; empty for no training.
         observer: Name of what ranges are observed with.
@@ -55,7 +62,7 @@ class Int8Search:
         self,
         source: Source,
         calibration: CalibrationSet,
-        max_drift: float | None,
+        budget: Budget,
         min_int8: float,
         folders: Sequence[Path],
         observer: str,
@@ -64,7 +71,7 @@ class Int8Search:
         progress: Progress | None,
     ) -> None:
         self.source, self.calibration = source, calibration
-        self.max_drift, self.min_int8 = max_drift, min_int8
+        self.budget, self.min_int8 = budget, min_int8
         self.say, self.progress = say, progress
         self.training = trained_on(folders) if folders else {}
         self._folders = folders
@@ -89,6 +96,7 @@ class Int8Search:
                 journal,
                 self.progress,
                 in_pairs,
+                self.budget.tail,
             )
             if recalled := journal.recalled:
                 self.say(f"{recalled} measurements are from an earlier search of this network")
@@ -96,6 +104,28 @@ class Int8Search:
 
     def _in_pairs(self, target: Target) -> bool:
         return self._portable or target.pairs_saturate()
+
+    def worth_searching(self, targets: Sequence[Target]) -> list[Target]:
+        """Those whose int8 is not far slower than another's on this machine.
+
+        Raises:
+            SrDeployError: The graph is refused.
+        """
+        here = [target for target in targets if self._asked_here(target)]
+        if len(here) < 2:
+            return list(targets)
+
+        def measure() -> list[float]:
+            with ExitStack() as held:
+                sessions = [held.enter_context(self._open(target, ())) for target in here]
+                return median_times(sessions, (1, *TIMED_AT))
+
+        key = (_machine(), *(self._asked_here(target) for target in here), "targets")
+        times = self.calibrated(here[0]).journal.kept(measure, *key)
+        slow = [t for t, took in zip(here, times, strict=True) if took > FAR_SLOWER * min(times)]
+        for target in slow:
+            self.say(f"{target.name}: its int8 is far slower here than another target's: left out")
+        return [target for target in targets if target not in slow]
 
     def build(self, target: Target) -> Built:
         """The fastest engine that keeps the budget on the proof pictures; else the best found.
@@ -107,25 +137,29 @@ class Int8Search:
 
     def _searched(self, target: Target) -> Built:
         costs = self._costs(target)
-        budget = self._budget
+        limit = self.budget.mean
         best: Built | None = None
         tried: set[tuple[str, ...]] = set()
         for _ in range(ATTEMPTS):
-            found = self._search(target, costs, budget)
+            found = self._search(target, costs, limit)
             if found.float_nodes in tried:
                 break
             tried.add(found.float_nodes)
             built = self._build_one(target, found)
-            lost = worst_drift(built.quality)
-            if best is None or lost > worst_drift(best.quality):
+            lost = held_drift(built.quality, self.budget)
+            if best is None or lost > held_drift(best.quality, self.budget):
                 best = built
-            if not lost < -self._budget:
+            if not lost < -self.budget.mean:
                 break
-            self.say(f"on the whole proof pictures it loses {lost:+z.3f} dB: searching on")
-            budget /= 2
+            name, worst = worst_picture(built.quality)
+            self.say(
+                f"on the whole proof pictures it loses {worst_drift(built.quality):+z.3f} dB,"
+                f" {worst:+z.3f} dB on {name}: searching on"
+            )
+            limit /= 2
         assert best is not None  # the first attempt built one
         self._tell(best)
-        return self._compared(target, best)
+        return best
 
     def _recovered_engine(self, target: Target) -> Built:
         """The engine of the fine-tuned network, trained once for targets that add alike."""
@@ -133,7 +167,7 @@ class Int8Search:
         if in_pairs not in self._recovered:
             share = max(self.min_int8, RECOVERED_INT8)
             calibrated = self.calibrated(target)
-            found = calibrated.search(self._budget, share, progress=self.progress)
+            found = calibrated.search(self.budget.mean, share, progress=self.progress)
             path = _journal_path(self.source)
             self._recovered[in_pairs] = recover(
                 self.source, calibrated, found, self._folders, path, self.say
@@ -162,10 +196,6 @@ class Int8Search:
             self._seen,
         )
 
-    @property
-    def _budget(self) -> float:
-        return MAX_DRIFT if self.max_drift is None else self.max_drift
-
     def _tell(self, built: Built) -> None:
         """Show the layers that matter and what was tried."""
         assert built.int8 is not None
@@ -180,16 +210,29 @@ class Int8Search:
                 f" {trial.cost:.4g} {report.cost_unit}"
             )
 
-    def _costs(self, target: Target) -> Costs | None:
-        """Measured where the target runs here; None to have them modelled."""
+    def _asked_here(self, target: Target) -> str:
+        """Digest of what is asked for of a target on this machine; empty where it does not run."""
         asked = dataclasses.replace(
             self.source.config, target=target.name, target_version=target.version()
         )
-        if target.why_not_here(target.settle(asked, b"")) is not None:
+        settled = target.settle(asked, b"")
+        return "" if target.why_not_here(settled) else settled.digest()
+
+    def _costs(self, target: Target) -> Costs | None:
+        """Measured once on a machine that runs the target; None to have them modelled."""
+        asked = self._asked_here(target)
+        if not asked:
             return None
-        return measured_costs(
-            self.source.model, lambda choice: self._open(target, choice), self.progress
-        )
+
+        def measure() -> dict[str, Any]:
+            return dataclasses.asdict(
+                measured_costs(
+                    self.source.model, lambda choice: self._open(target, choice), self.progress
+                )
+            )
+
+        journal = self.calibrated(target).journal
+        return Costs(**journal.kept(measure, _machine(), asked, target.rest_precision(), "costs"))
 
     def _open(self, target: Target, float_nodes: Sequence[str]) -> Session:
         every = set(quantisable_nodes(self.source.model))
@@ -198,44 +241,16 @@ class Int8Search:
         )
         return open_choice(self.source, target, model, set(float_nodes) != every)
 
-    def _search(self, target: Target, costs: Costs | None, budget: float) -> Int8Result:
+    def _search(self, target: Target, costs: Costs | None, limit: float) -> Int8Result:
         rest = target.rest_precision()
-        found = self.calibrated(target).search(budget, self.min_int8, costs, rest, self.progress)
-        report = dataclasses.replace(found.report, max_drift=self._budget)
-        if costs is not None:
-            report = dataclasses.replace(report, trials=self._timed(target, report.trials))
+        found = self.calibrated(target).search(limit, self.min_int8, costs, rest, self.progress)
+        report = dataclasses.replace(found.report, max_drift=self.budget.mean)
         return dataclasses.replace(found, report=report)
 
-    def _timed(self, target: Target, trials: Sequence[Trial]) -> tuple[Trial, ...]:
-        """The trials with measured times for estimated ones."""
-        choices = list(dict.fromkeys(trial.float_nodes for trial in trials))
-        times = timed(choices, lambda choice: self._open(target, choice), self.progress)
-        measured = dict(zip(choices, times, strict=True))
-        return tuple(dataclasses.replace(t, cost=measured[t.float_nodes]) for t in trials)
 
-    def _compared(self, target: Target, built: Built) -> Built:
-        """Say where the float engine is as fast and loses less."""
-        assert built.int8 is not None
-        report = built.int8.report
-        if report.cost_unit != MEASURED_UNIT:
-            return built
-        every = set(quantisable_nodes(self.source.model))
-        chosen = report.trials[report.chosen]
-        in_float = next(t for t in report.trials if set(t.float_nodes) == every)
-        if in_float.cost > chosen.cost:
-            return built
-        with self._open(target, in_float.float_nodes) as session:
-            quality = measured_quality(self.source, session, target, built.manifest)
-        rest, lost = built.manifest.build.rest, worst_drift(quality)
-        if lost < worst_drift(built.quality):
-            return built
-        note = (
-            f"{rest} is as fast on this machine and better: {in_float.cost:.0f} ms a frame at"
-            f" {lost:+z.3f} dB, int8 {chosen.cost:.0f} ms at {worst_drift(built.quality):+z.3f} dB"
-        )
-        self.say(f"{note}; --{rest} builds it")
-        manifest = dataclasses.replace(built.manifest, notes=(*built.manifest.notes, note))
-        return dataclasses.replace(built, manifest=manifest)
+def _machine() -> tuple[str, int | None]:
+    """What times hang on, for what is kept of them."""
+    return processor_fields().get("model name", ""), os.cpu_count()
 
 
 def _journal_path(source: Source) -> Path:

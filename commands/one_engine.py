@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import hashlib
-import statistics
-import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-import numpy as np
 import onnx
 
 from ..calib.int8 import Int8Result
@@ -23,16 +22,16 @@ from ..runtime.layers import LayerReport
 from ..runtime.onnx_session import WrittenSession
 from ..runtime.session import Session
 from ..runtime.store import EngineStore
-from ..runtime.targets import Target
-from ..spec import BuildConfig, Manifest, ModelSpec, Precision, ShapeRange
+from ..runtime.targets import Target, open_target
+from ..runtime.timing import median_times
+from ..spec import BuildConfig, Manifest, ModelSpec, Precision
 from ..validate.datasets import Dataset
 from ..validate.drift import DatasetResult, measure, to_records
-from ..validate.kernel_check import adversarial_frames, finding, kernel_difference
+from ..validate.kernel_check import KernelDifference, adversarial_frames, kernel_difference
 from . import Say
 from .half_range import HalfRange
 from .stand_in import left_out, open_graph, stand_in_of
 
-TIMED_FRAMES = 5
 CHECKED_SIZE = (48, 64)
 """Of the frames that the kernels are checked on, in pixels."""
 
@@ -55,7 +54,7 @@ class Source:
 
     model: onnx.ModelProto
     spec: ModelSpec
-    proof: Dataset
+    proof: tuple[Dataset, ...]
     reference: Session
     half_range: HalfRange
     config: BuildConfig
@@ -101,8 +100,8 @@ def build_one(
     recovery_sha256: str = "",
     calibration_pictures: tuple[str, ...] = (),
 ) -> Built:
-    """Build for one target, or take what was built before from the store; then time it and
-    measure its drift if it runs here.
+    """Build for one target, or take what was built before from the store; then measure its drift
+    if it runs here.
 
     Args:
         source: What to build from.
@@ -197,27 +196,56 @@ def comparable(session: Session, target: Target, manifest: Manifest) -> FittingS
     return FittingSession(session, manifest, target.uses_profiles, exact=False)
 
 
+def timed_together(source: Source, built: Sequence[Built], say: Say) -> list[Built]:
+    """Add the time of a frame to the engines that run here, all of them timed in turn."""
+    targets = [opened_target(one.manifest.build) for one in built]
+    here = [
+        index
+        for index, one in enumerate(built)
+        if targets[index].why_not_here(one.manifest.build) is None
+    ]
+    shapes = source.config.shapes
+    with ExitStack() as held:
+        sessions = [
+            held.enter_context(targets[index].open(built[index].content, built[index].manifest))
+            for index in here
+        ]
+        times = median_times(sessions, (shapes.batches[1], *shapes.optimum))
+    timed = list(built)
+    height, width = shapes.optimum
+    for index, milliseconds in zip(here, times, strict=True):
+        manifest = dataclasses.replace(built[index].manifest, milliseconds=milliseconds)
+        timed[index] = dataclasses.replace(built[index], manifest=manifest)
+        source.store.record(manifest.build.digest(), manifest)
+        name = f"{manifest.build.target} {manifest.build.precision}"
+        say(f"{name}: {milliseconds:.0f} ms for a frame of {width}×{height}")
+    return timed
+
+
+def opened_target(build: BuildConfig) -> Target:
+    """The target of an engine, on its provider.
+
+    Raises:
+        TargetUnavailable: Its library is not here.
+    """
+    return open_target(build.target).with_provider(build.provider)
+
+
 def _measured(source: Source, target: Target, built: Built, graph: bytes, say: Say) -> Built:
-    """Add the measured time and drift; the graph runs elsewhere where the engine cannot."""
+    """Add the measured drift; the graph runs elsewhere where the engine cannot."""
     manifest = built.manifest
     why_not = target.why_not_here(manifest.build)
     if why_not is None:
         with target.open(built.content, manifest) as session:
-            milliseconds = _time(session, manifest.build.shapes)
             quality = measured_quality(source, session, target, manifest)
             apart = _kernel_difference(source, session, target, manifest, graph)
         layers = built.layers.timed(_layer_times(target, built, say))
         records = to_records(quality, executed_on=target.name)
-        height, width = manifest.build.shapes.optimum
-        say(f"{target.name}: {milliseconds:.0f} ms for a frame of {width}×{height}")
-        notes = (*manifest.notes, *filter(None, [finding(apart)]))
-        manifest = dataclasses.replace(
-            manifest,
-            milliseconds=milliseconds,
-            drift=records,
-            kernel_difference=apart,
-            notes=notes,
-        )
+        manifest = dataclasses.replace(manifest, drift=records)
+        if apart:
+            manifest = dataclasses.replace(
+                manifest, kernel_difference=apart.apart, kernel_bound=apart.bound
+            )
         return dataclasses.replace(built, manifest=manifest, quality=quality, layers=layers)
     notes = (*manifest.notes, f"the engine was not executed: {why_not}")
     stand_in = stand_in_of(manifest.build)
@@ -240,12 +268,12 @@ def measured_quality(
 ) -> tuple[DatasetResult, ...]:
     """Drift of a session, on windows of the proof pictures where it takes no other sizes."""
     engine, reference = (comparable(s, target, manifest) for s in (session, source.reference))
-    return measure(engine, reference, [source.proof], source.spec.scale)
+    return measure(engine, reference, source.proof, source.spec.scale)
 
 
 def _kernel_difference(
     source: Source, session: Session, target: Target, manifest: Manifest, graph: bytes
-) -> float | None:
+) -> KernelDifference | None:
     """How far the kernels of an int8 engine are from its graph; None of a float engine."""
     build = manifest.build
     if build.precision is not Precision.INT8:
@@ -255,8 +283,10 @@ def _kernel_difference(
     least = source.spec.minimum_size
     frames = adversarial_frames(max(height, least), max(width, least))
     written = WrittenSession(graph, source.spec.scale)
-    engine, as_written = (comparable(s, target, manifest) for s in (session, written))
-    return kernel_difference(engine, as_written, frames)
+    engine, as_written, network = (
+        comparable(s, target, manifest) for s in (session, written, source.reference)
+    )
+    return kernel_difference(engine, as_written, network, frames)
 
 
 def _layer_times(target: Target, built: Built, say: Say) -> dict[str, float]:
@@ -266,16 +296,3 @@ def _layer_times(target: Target, built: Built, say: Say) -> dict[str, float]:
     except EngineError as exc:
         say(f"note: the layers were not timed: {exc.message}")
         return {}
-
-
-def _time(session: Session, shapes: ShapeRange) -> float:
-    """Median milliseconds of a frame of the optimum size and batch, after a warm-up."""
-    shape = (shapes.batches[1], *shapes.optimum, 3)
-    frames = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    session.upscale(frames)
-    times = []
-    for _ in range(TIMED_FRAMES):
-        started = time.perf_counter()
-        session.upscale(frames)
-        times.append((time.perf_counter() - started) * 1e3 / len(frames))
-    return statistics.median(times)

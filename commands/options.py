@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from ..spec import ShapeRange
+from ..spec import Budget, ShapeRange
 
 
 def numbers(pairs: Iterable[str]) -> dict[str, float]:
@@ -65,6 +65,22 @@ def _shape(text: str) -> tuple[int, int, int]:
     if not batch.isdigit() or int(batch) < 1:
         raise ValueError(f"expected NxHEIGHTxWIDTH such as 4x180x320, got '{text}'")
     return int(batch), *size(rest)
+
+
+def budget(text: str) -> Budget:
+    """``MEAN`` or ``MEAN,PICTURE`` in dB.
+
+    Raises:
+        ValueError: It is neither, or a picture may lose less than all do on average.
+    """
+    parts = words(text)
+    if not 1 <= len(parts) <= 2:
+        raise ValueError(f"expected one number or two such as 0.05,0.2, got '{text}'")
+    try:
+        numbers = [float(part) for part in parts]
+    except ValueError as exc:
+        raise ValueError(f"expected a number of dB, got '{text}'") from exc
+    return Budget(*numbers) if len(numbers) == 2 else Budget.of_mean(numbers[0])
 
 
 # Compute capabilities of the consumer GPUs of each generation.

@@ -72,6 +72,18 @@ def validate(
         return ValidationResult(Subject.of(manifest, session, notes), results, manifest)
 
 
+def summary_of(dataset: DatasetResult) -> str:
+    """The figures of a data set in a line."""
+    worst = dataset.worst
+    assert worst is not None  # every data set has a picture
+    return (
+        f"{dataset.name}: PSNR {dataset.mean('psnr_engine'):.3f} dB,"
+        f" {dataset.reference_runtime} fp32 {dataset.mean('psnr_reference'):.3f},"
+        f" drift {dataset.drift:+z.4f} dB, worst {worst.name} {worst.drift:+z.4f} dB,"
+        f" fidelity {dataset.mean('fidelity'):.1f} dB, SSIM {dataset.mean('ssim_engine'):.4f}"
+    )
+
+
 def _newest_engine(say: Say) -> Path | None:
     """The newest engine here that runs on this machine; where none does, the newest of all."""
     runnable, newest = newest_engine(Path()), newest_engine(Path(), runnable=False)

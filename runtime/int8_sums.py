@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..spec import BuildConfig, Precision
+from .processor import CPUINFO, processor_fields
 
 FITS_ALL = "its int8 sums fit every CPU, with an 8-bit dot product (VNNI) or without"
 NEEDS_DOT_PRODUCT = (
@@ -18,17 +19,14 @@ NEEDS_DOT_PRODUCT = (
 _DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "amx_int8"}
 
 
-def pairs_saturate(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+def pairs_saturate(cpuinfo: Path = CPUINFO) -> bool:
     """Whether pairs of int8 products can saturate on this machine: x86 without VNNI, as far as
     Linux tells.
 
     Found by execution: on an AVX2-only CPU a network of random weights was off by up to 111 of
     255 code values, a trained one by as little as on any other CPU.
     """
-    try:
-        flags = set(cpuinfo.read_text(encoding="utf-8").split())
-    except OSError:
-        return False
+    flags = set(processor_fields(cpuinfo).get("flags", "").split())
     return "sse2" in flags and not flags & _DOT_PRODUCTS
 
 

@@ -60,6 +60,7 @@ def rebuild(manifest: Manifest, graph: bytes, store: EngineStore, say: Say) -> S
         milliseconds=None,
         drift=(),
         kernel_difference=None,
+        kernel_bound=None,
         notes=built.notes,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from html import escape
 
+from ..spec import Budget
 from .axis import Axis
 from .results import DatasetResult
 
@@ -16,7 +17,7 @@ WIDEST_BAR = 36
 LETTER = 7.2  # width of a letter of the set names at their size
 
 
-def drift_chart(results: Sequence[DatasetResult], max_drift: float | None) -> str:
+def drift_chart(results: Sequence[DatasetResult], budget: Budget | None) -> str:
     """Draw the drift of every executed picture, each set sorted from worst to best.
 
     Returns:
@@ -25,8 +26,9 @@ def drift_chart(results: Sequence[DatasetResult], max_drift: float | None) -> st
     executed = [result for result in results if result.pictures]
     if not executed:
         return ""
-    budget = [] if max_drift is None or math.isinf(max_drift) else [-max_drift]
-    axis = _axis([p.drift for r in executed for p in r.pictures] + budget)
+    limits = (budget.mean, budget.worst) if budget else ()
+    levels = [-limit for limit in limits if math.isfinite(limit)]
+    axis = _axis([p.drift for r in executed for p in r.pictures] + levels)
     # A set of few pictures still gets the room that its name takes.
     weights = [max(len(result.pictures), 12) for result in executed]
     room = WIDTH - LEFT - RIGHT
@@ -36,7 +38,7 @@ def drift_chart(results: Sequence[DatasetResult], max_drift: float | None) -> st
     for result, weight in zip(executed, weights, strict=True):
         parts.extend(_panel(result, axis, left, weight * unit))
         left += weight * unit + gap
-    for value in budget:
+    for value in levels:
         parts.append(_level("budget", axis.at(value)))
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="Drift per picture in dB">'

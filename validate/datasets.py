@@ -37,12 +37,14 @@ class Pair:
         hr: High-resolution file.
         lr: Low-resolution file, or None where it is made from ``hr``.
         scale: Upscaling factor from LR to HR.
+        content: Class of what it shows, such as ``line art``; empty where that is not known.
     """
 
     name: str
     hr: Path
     lr: Path | None
     scale: int
+    content: str = ""
 
     def read(self) -> tuple[Picture, Picture]:
         """Read LR (H×W×3) and HR (sH×sW×3; cropped right and bottom to a multiple of s).
@@ -73,10 +75,17 @@ class Pair:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A named set of pictures, at least one."""
+    """A named set of pictures, at least one.
+
+    Attributes:
+        name: For messages.
+        pairs: The pictures.
+        hard: Whether they were chosen to be hard: a budget then holds for each, not for their mean.
+    """
 
     name: str
     pairs: tuple[Pair, ...]
+    hard: bool = False
 
 
 def find_datasets(folder: Path, scale: int) -> tuple[Dataset, ...]:

@@ -22,10 +22,12 @@ from .results import (
     PictureResult,
     Subject,
     check_budget,
+    held_drift,
     to_json,
     to_records,
     within_budget,
     worst_drift,
+    worst_picture,
 )
 
 __all__ = [
@@ -36,11 +38,13 @@ __all__ = [
     "Progress",
     "Subject",
     "check_budget",
+    "held_drift",
     "measure",
     "to_json",
     "to_records",
     "within_budget",
     "worst_drift",
+    "worst_picture",
 ]
 
 PSNR_CAP = 100.0
@@ -82,7 +86,9 @@ def measure(
             pictures.append(_measure_pair(engine, reference, pair, worst))
             done += 1
         crops = worst.worst()
-        results.append(DatasetResult(dataset.name, reference.target, tuple(pictures), crops))
+        results.append(
+            DatasetResult(dataset.name, reference.target, tuple(pictures), crops, dataset.hard)
+        )
     return tuple(results)
 
 
@@ -102,6 +108,7 @@ def _measure_pair(
         ssim_reference=ssim(theirs, truth),
         ssim_engine=ssim(ours, truth),
         fidelity=_capped_psnr(ours, theirs),
+        content=pair.content,
     )
     worst.offer(pair.name, result.drift, lr, by_reference, by_engine, hr)
     return result

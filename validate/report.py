@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from ..files import write_bytes
-from ..spec import Manifest
+from ..spec import Budget, Manifest
 from .crops import Crop
 from .datasets import Picture
 from .page import page, signed, verdict
@@ -27,7 +27,7 @@ def write_report(
     subject: Subject,
     results: Sequence[DatasetResult],
     manifest: Manifest | None = None,
-    max_drift: float | None = None,
+    budget: Budget | None = None,
 ) -> None:
     """Write the report whole or not at all.
 
@@ -36,28 +36,28 @@ def write_report(
         subject: What was measured.
         results: What :func:`~.drift.measure` found.
         manifest: Of the engine; without one its identity is left out.
-        max_drift: Budget in dB that the verdict holds the worst set against.
+        budget: What the verdict holds the sets and pictures against.
 
     Raises:
         OutputError: The file cannot be written.
     """
-    write_bytes(path, render(subject, results, manifest, max_drift).encode())
+    write_bytes(path, render(subject, results, manifest, budget).encode())
 
 
 def render(
     subject: Subject,
     results: Sequence[DatasetResult],
     manifest: Manifest | None = None,
-    max_drift: float | None = None,
+    budget: Budget | None = None,
 ) -> str:
     """The report as HTML; every value is escaped."""
-    kind, said = headline(results, max_drift)
-    budget = "" if max_drift is None else f"The budget is {signed(-max_drift)} dB. "
+    kind, said = headline(results, budget)
+    held = f"The budget is {budget}. " if budget else ""
     return page(
         "srdeploy drift report",
         f"{subject.variant} · {subject.precision} · {subject.target}",
-        verdict(kind, said, budget + execution(subject))
-        + drift_by_picture(results, max_drift)
+        verdict(kind, said, held + execution(subject))
+        + drift_by_picture(results, budget)
         + _crops(results)
         + identity(subject, results, manifest),
     )

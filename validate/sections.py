@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from ..spec import Manifest
+from ..spec import Budget, DriftRecord, Manifest
 from .chart import drift_chart
 from .drift import PSNR_CAP
 from .page import counted, decibels, figure, folded, listed, row, signed, table, terms, words
-from .results import DatasetResult, Subject, within_budget, worst_drift
+from .results import DatasetResult, Subject, within_budget, worst_drift, worst_picture
 
 FIGURES = {
     "psnr_reference": "PSNR reference",
@@ -22,17 +22,19 @@ FIGURES = {
 NOT_EXECUTED = "not executed"
 
 
-def headline(results: Sequence[DatasetResult], max_drift: float | None) -> tuple[str, str]:
+def headline(results: Sequence[DatasetResult], budget: Budget | None) -> tuple[str, str]:
     """CSS class and words of the verdict."""
     worst = worst_drift(results)
     if math.isnan(worst):
         idle = [result.name for result in results if not result.pictures]
         return "open", f"Not measured: {', '.join(idle) or 'no data set'}"
-    name = min(results, key=lambda result: result.drift).name
-    loss = f"worst mean drift {signed(worst)} dB, on {name}"
-    if max_drift is None:
+    name = min(results, key=lambda result: (result.hard, result.drift)).name
+    picture, lost = worst_picture(results)
+    loss = f"worst mean drift {signed(worst)} dB, on {name}; worst picture {picture},"
+    loss += f" {signed(lost)} dB"
+    if budget is None:
         return "plain", f"Measured: {loss}"
-    if within_budget(results, max_drift):
+    if within_budget(results, budget):
         return "pass", f"Within the budget: {loss}"
     return "fail", f"Over the budget: {loss}"
 
@@ -49,29 +51,38 @@ def execution(subject: Subject) -> str:
     )
 
 
-def drift_by_picture(results: Sequence[DatasetResult], max_drift: float | None) -> str:
+def drift_by_picture(results: Sequence[DatasetResult], budget: Budget | None) -> str:
     """The chart, the means of the sets and the figures of every picture; nothing without sets."""
     if not results:
         return ""
-    return _chart(results, max_drift) + _means(results) + _pictures(results)
+    return _chart(results, budget) + _means(results) + _contents(results) + _pictures(results)
 
 
-def _chart(results: Sequence[DatasetResult], max_drift: float | None) -> str:
-    drawing = drift_chart(results, max_drift)
+def _chart(results: Sequence[DatasetResult], budget: Budget | None) -> str:
+    drawing = drift_chart(results, budget)
     if not drawing:
         return ""
-    budget = "" if max_drift is None else "<span class='key budget'>budget of the means</span>"
+    levels = "<span class='key budget'>budgets of a mean and of a picture</span>" if budget else ""
     return (
         "<h2>Drift per picture</h2><figure><div class='scroll'>"
         f"{drawing}</div><figcaption>PSNR-Y of the engine minus that of the reference, dB,"
         " worst first in each set.<br><span class='key'>loss</span><span class='key gain'>gain"
-        f"</span><span class='key mean'>mean of the set</span>{budget}</figcaption></figure>"
+        f"</span><span class='key mean'>mean of the set</span>{levels}</figcaption></figure>"
     )
 
 
 def _means(results: Sequence[DatasetResult]) -> str:
     rows = [row(_cells(r.name, [r.mean(name) for name in FIGURES])) for r in results]
     return f"<h2>Means</h2>{table(('Data set', *FIGURES.values()), rows)}"
+
+
+def _contents(results: Sequence[DatasetResult]) -> str:
+    rows = [
+        row((words(content.content), words(result.name), decibels(content.drift, NOT_EXECUTED)))
+        for result in results
+        for content in result.contents()
+    ]
+    return f"<h2>By content</h2>{table(('Content', 'Set', 'Drift'), rows)}" if rows else ""
 
 
 def _pictures(results: Sequence[DatasetResult]) -> str:
@@ -122,7 +133,7 @@ def _manifest_entries(manifest: Manifest) -> list[tuple[str, str]]:
         for height, width in (build.shapes.minimum, build.shapes.optimum, build.shapes.maximum)
     )
     frame = manifest.milliseconds
-    built = (f"{r.dataset} {signed(r.drift)} dB on {r.executed_on}" for r in manifest.drift)
+    built = (_when_built(record) for record in manifest.drift)
     return [
         ("Weights", model.weights + (" (never trained)" if model.random_weights else "")),
         ("Built with", f"{build.target} {build.target_version}"),
@@ -142,3 +153,10 @@ def _manifest_entries(manifest: Manifest) -> list[tuple[str, str]]:
         ("Calibration SHA-256", build.calibration_sha256),
         ("Build key", build.digest()),
     ]
+
+
+def _when_built(record: DriftRecord) -> str:
+    lost = f"{record.dataset} {signed(record.drift)} dB on {record.executed_on}"
+    if record.worst_drift is None:
+        return lost
+    return f"{lost} ({record.worst} {signed(record.worst_drift)} dB)"

@@ -147,3 +147,43 @@ def _envelope(at: Point, radius: float, share: float) -> list[Point]:
     dome = [(x + radius * share * np.cos(a), y + radius * np.sin(a)) for a in angles]
     skirt = [(0.9, 0.4), (0.55, 0.85), (0.2, 1.2), (-0.2, 1.2), (-0.55, 0.85), (-0.9, 0.4)]
     return [*dome, *((x + radius * share * a, y + radius * b) for a, b in skirt)]
+
+
+def chart() -> Picture:
+    """A test chart: all corners of the colour cube in fields that meet, 264×192."""
+    c = Canvas(264, 192)
+    corners = [(r, g, b) for r in (0, 255) for g in (0, 255) for b in (0, 255)]
+    order = (1, 6, 2, 4, 5, 3, 0, 7)
+    for place, corner in enumerate(order):
+        c.box(place % 4 * 66, place // 4 * 96, 66, 96, corners[corner])
+    for place, corner in enumerate(reversed(order)):
+        c.disc((33 + place % 4 * 66, 48 + place // 4 * 96), 18, corners[corner])
+    return c.pixels(0.5)
+
+
+def hues() -> Picture:
+    """All hues at full saturation, from black over the hue to white, 264×192."""
+    c = Canvas(264, 192)
+    wheel = (RED, YELLOW, (0, 255, 0), CYAN, BLUE, MAGENTA, RED)
+    for row in range(24):
+        share = row / 11.5 - 1
+        end = WHITE if share > 0 else BLACK
+        stops = [(i / 6, mix(hue, end, abs(share) ** 2)) for i, hue in enumerate(wheel)]
+        c.box(0, row * 8, 264, 8, c.ramp(stops, 0))
+    return c.pixels(0.5)
+
+
+def ball() -> Picture:
+    """A beach ball on red sand before a blue sea, 264×192."""
+    c = Canvas(264, 192, (0, 40, 255))
+    c.box(0, 0, 264, 60, c.ramp([(0, (0, 0, 255)), (1, CYAN)], 90, (0, 0.31)))
+    c.polygon([*ridge(8, 264, 140, 6), (264, 192), (0, 192)], (255, 30, 0))
+    centre = (132.0, 104.0)
+    for sector, colour in enumerate((RED, WHITE, BLUE, YELLOW, GREEN, MAGENTA)):
+        turns = np.linspace(sector, sector + 1, 24) * np.pi / 3
+        edge = [(centre[0] + 66 * np.cos(t), centre[1] + 66 * np.sin(t)) for t in turns]
+        c.polygon([centre, *edge], colour)
+    c.disc(centre, 10, WHITE)
+    c.polygon([(200, 60), (252, 60), (226, 8)], YELLOW)
+    c.box(222, 60, 8, 84, (255, 0, 120))
+    return c.pixels(0.7)

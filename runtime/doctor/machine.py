@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...files import cache_folder
+from ..processor import CPUINFO, processor_fields
 from .findings import Finding, State
 
 GIB = 1 << 30
@@ -36,25 +37,13 @@ def machine_findings() -> tuple[Finding, ...]:
     return (_processor(), *_memory(), _cache(cache_folder()))
 
 
-def _processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> Finding:
-    name, abilities = platform.processor() or platform.machine(), ""
-    try:
-        text = cpuinfo.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        text = ""
-    fields = dict(_fields(text))
-    name = fields.get("model name", name)
+def _processor(cpuinfo: Path = CPUINFO) -> Finding:
+    fields = processor_fields(cpuinfo)
+    name = fields.get("model name") or platform.processor() or platform.machine()
     flags = (fields.get("flags") or fields.get("Features") or "").split()
     abilities = ", ".join(dict.fromkeys(ABILITIES[f] for f in ABILITIES if f in flags))
     detail = f"{name}, {os.cpu_count()} threads: {abilities or 'abilities unknown'}"
     return Finding("processor", State.OK, detail)
-
-
-def _fields(text: str) -> Iterator[tuple[str, str]]:
-    """Of the first processor."""
-    for line in text.partition("\n\n")[0].splitlines():
-        key, _, value = line.partition(":")
-        yield key.strip(), value.strip()
 
 
 def _memory(
@@ -62,7 +51,8 @@ def _memory(
 ) -> Iterator[Finding]:
     """Free memory, within the limit of the container where there is one."""
     try:
-        fields = dict(_fields(meminfo.read_text(encoding="utf-8")))
+        lines = meminfo.read_text(encoding="utf-8").splitlines()
+        fields = {key: value for key, _, value in (line.partition(":") for line in lines)}
         free, total = (int(fields[name].split()[0]) << 10 for name in ("MemAvailable", "MemTotal"))
     except (OSError, KeyError, ValueError):
         return

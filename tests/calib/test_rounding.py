@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from srdeploy.calib.rounding import round_weights
+from srdeploy.calib.rounding import covariances, round_weights
 from srdeploy.export.pair_sums import pairs_fit
 from srdeploy.export.quantise import nearest_codes, weight_scales
 from srdeploy.runtime.targets.onnxruntime import graph_runner
@@ -29,6 +29,10 @@ def layer(weight: np.ndarray, **attributes) -> onnx.ModelProto:
         [numpy_helper.from_array(mix, "mix"), numpy_helper.from_array(weight, "weight")],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def rounded(model: onnx.ModelProto, crops: np.ndarray, in_pairs: bool = False) -> dict:
+    return round_weights(model, covariances(model, crops), {}, in_pairs)
 
 
 def errors(model: onnx.ModelProto, codes: np.ndarray, crops: np.ndarray) -> np.ndarray:
@@ -59,7 +63,7 @@ def test_the_output_errs_less_than_with_nearest_codes(shape, attributes, photogr
     weight = rng.normal(size=shape).astype(np.float32)
     model = layer(weight, **attributes)
     crops = np.stack([p.pixels[:80, :120] for p in photographs])
-    codes = round_weights(model, crops)["weight"]
+    codes = rounded(model, crops)["weight"]
     assert codes.shape == shape
     assert codes.dtype == np.int8
     scales = weight_scales(weight, 0).reshape(-1, 1, 1, 1)
@@ -92,7 +96,7 @@ def test_linear_layers_and_shared_weights(photographs) -> None:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     crops = np.stack([p.pixels[:80, :120] for p in photographs])
-    found = round_weights(model, crops)
+    found = rounded(model, crops)
     assert set(found) == {"weight"}
     rows = crops.reshape(-1, 3).astype(np.float64) / 255
     scales = weight_scales(weight, 1)
@@ -109,11 +113,32 @@ def test_weights_that_fit_in_pairs(shape, photographs) -> None:
     weight = np.random.default_rng(1).normal(size=shape).astype(np.float32)
     model = layer(weight, pads=[shape[2] // 2] * 4)
     crops = np.stack([p.pixels[:80, :120] for p in photographs])
-    codes = round_weights(model, crops, in_pairs=True)["weight"]
+    codes = rounded(model, crops, in_pairs=True)["weight"]
     assert pairs_fit(codes, 0)
     scales = weight_scales(weight, 0, in_pairs=True).reshape(-1, 1, 1, 1)
     nearest = nearest_codes(weight, scales)
     assert pairs_fit(nearest, 0)
     lost = [((weight - c * scales) ** 2).mean() for c in (codes, nearest)]
     assert lost[0] < 4 * lost[1]
-    assert not pairs_fit(round_weights(model, crops)["weight"], 0)
+    assert not pairs_fit(rounded(model, crops)["weight"], 0)
+
+
+@pytest.mark.parametrize(("shape", "group"), [((8, 6, 3, 3), 1), ((12, 1, 5, 5), 12)])
+def test_inputs_divided_later_need_no_second_look(shape, group, photographs) -> None:
+    """As the graph whose weights and inputs were equalised after its activations were seen."""
+    rng = np.random.default_rng(4)
+    weight = rng.normal(size=shape).astype(np.float32)
+    model = layer(weight, group=group, pads=[shape[2] // 2] * 4)
+    crops = np.stack([p.pixels[:80, :120] for p in photographs])
+    factors = rng.uniform(0.2, 5, shape[1] * group).astype(np.float32)
+    divided = onnx.ModelProto()
+    divided.CopyFrom(model)
+    mix, taken = divided.graph.initializer
+    by = factors.reshape(group, -1).repeat(shape[0] // group, axis=0).reshape(shape[0], -1, 1, 1)
+    mix.CopyFrom(
+        numpy_helper.from_array(numpy_helper.to_array(mix) / factors[:, None, None, None], "mix")
+    )
+    taken.CopyFrom(numpy_helper.from_array((weight * by).astype(np.float32), "weight"))
+    once = round_weights(divided, covariances(model, crops), {"layer": factors})["weight"]
+    again = rounded(divided, crops)["weight"]
+    assert np.mean(once != again) < 0.01

@@ -23,7 +23,9 @@ def additive(rows):
     drifts = {name: drift for name, (_, drift, _) in rows.items()}
     ranked = sorted((NodeDrift(n, d, d) for n, d in drifts.items()), key=lambda n: n.drift)
     macs = {name: count for name, (count, _, _) in rows.items()} | {"not quantisable": 50}
-    costs = Costs("ms", 1000.0, {name: float(saved) for name, (_, _, saved) in rows.items()})
+    costs = Costs(
+        "ms", 1000.0, 2000.0, {name: float(saved) for name, (_, _, saved) in rows.items()}
+    )
 
     def measure(in_float: Sequence[str]) -> float:
         return sum(drift for name, drift in drifts.items() if name not in in_float)
@@ -45,12 +47,12 @@ def test_what_is_found_is_measured_and_within_the_share(rows, budget, min_int8) 
     chosen = trials[index]
     idle = {name for name, (_, _, saved) in rows.items() if saved <= 0}
     spare = total - 50 - min_int8 * total
-    if sum(macs[name] for name in idle) <= spare:  # nothing stays in int8 that does not help
-        assert idle <= set(chosen.float_nodes)
+    every_idle = sum(macs[name] for name in idle) <= spare
     fitting = [t for t in trials if t.drift >= -budget * MARGIN]
     helping = [t for t in fitting if idle <= set(t.float_nodes)]
     if helping:  # no such trial within the budget is cheaper
         assert chosen in fitting
+        assert idle <= set(chosen.float_nodes) or not every_idle  # none stays that does not help
         assert chosen.cost <= min(t.cost for t in helping) + 1e-6
     elif not fitting and not idle:
         assert chosen.drift == max(t.drift for t in trials)
@@ -84,3 +86,17 @@ def test_a_layer_that_int8_does_not_speed_up_is_float_beyond_the_share() -> None
     assert trials[index].float_nodes == ("even",)  # room for one: the one that loses more
     trials, index = search(*problem, 10, 0.66)
     assert trials[index].float_nodes == ()
+
+
+def test_where_the_share_is_short_it_goes_to_the_layers_that_lose_most() -> None:
+    """Not to those that int8 does not speed up, which would use it up."""
+    rows = {
+        "slow": (10, -0.001, -5),
+        "wide": (10, -0.30, 40),
+        "deep": (9, -0.25, 40),
+        "fine": (80, -0.001, 50),
+    }
+    problem = additive(rows)
+    trials, index = search(*problem, 0.1, 0.55)
+    assert set(trials[index].float_nodes) == {"wide", "deep"}
+    assert any("slow" in t.float_nodes for t in trials), "the cheapest path was tried first"

@@ -53,7 +53,9 @@ def whole(quantiser, node, tuning, reach=1.0) -> float:
     low, high = quantiser.ranges[tensor]
     ranges = dict(quantiser.ranges) | {tensor: (reach * low, reach * high)}
     narrowed = Quantiser(quantiser.model, ranges, quantiser.means, quantiser.codes)
-    return tuning.psnr_of(narrowed.graph(every - {node})) - tuning.psnr_of(quantiser.model)
+    return tuning.drift(
+        tuning.psnr_of(narrowed.graph(every - {node})), tuning.psnr_of(quantiser.model)
+    )
 
 
 def test_each_layer_alone_is_what_a_whole_run_gives(quantiser, tuning) -> None:
