@@ -517,12 +517,12 @@ def build_engine_command(
     ):
         raise click.UsageError("--portable is about CPUs, and this engine is for a GPU")
     from .commands.build_engine import BuildOptions, build_engine
-    from .commands.explain import show_layers
+    from .commands.explain import show_kernels, show_layers
     from .commands.source_model import model_to_build
 
     if source is None:
         source = model_to_build(output.say)
-    wanted = BuildOptions(precision=chosen, **options)
+    wanted = BuildOptions(precision=chosen, explain=explain, **options)
     with output.progress() as update:
         result = build_engine(
             source, wanted, path, output.say, lambda step, done, total: update(done, total, step)
@@ -541,6 +541,7 @@ def build_engine_command(
         output.say(
             f"its kernels are within {manifest.kernel_difference:.1f} code values of its graph"
         )
+    show_kernels(manifest.kernel_groups, output.show)
     for note in manifest.notes:
         output.say(f"note: {note}")
     show_layers(result.layers, explain, output.say, output.show)

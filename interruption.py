@@ -19,6 +19,7 @@ ONE_WISH_SECONDS = 1.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _signals: list[float] = []
+_postponing = 0
 
 
 def is_new_wish(signals: list[float]) -> bool:
@@ -45,8 +46,32 @@ def interruptible() -> Iterator[None]:
             raise
 
 
+@contextmanager
+def postponed() -> Iterator[None]:
+    """Let a signal wait until the inside is through: what it makes then has an owner to remove it.
+
+    For short work that does not wait for others, in the main thread, inside of
+    :func:`interruptible`; elsewhere nothing changes.
+
+    Raises:
+        KeyboardInterrupt: At the end, where a signal came.
+    """
+    global _postponing
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = len(_signals)
+    _postponing += 1
+    try:
+        yield
+    finally:
+        _postponing -= 1
+    if len(_signals) > before and not _postponing:
+        raise KeyboardInterrupt
+
+
 def _interrupt(_number: int, _frame: object) -> None:
-    if is_new_wish(_signals):
+    if is_new_wish(_signals) and not _postponing:
         raise KeyboardInterrupt
 
 

@@ -244,7 +244,7 @@ TAIL = 4.0
 
 @dataclass(frozen=True)
 class Budget:
-    """The largest loss that is allowed, dB, from 0 on.
+    """The largest loss that is allowed, dB, from 0 on and finite.
 
     Attributes:
         mean: Of a data set on average.
@@ -259,7 +259,7 @@ class Budget:
     worst: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.mean <= self.worst:
+        if not 0 <= self.mean <= self.worst < math.inf:
             raise ValueError("expected a loss from 0 dB on, and for a picture no less than that")
 
     @classmethod
@@ -270,7 +270,7 @@ class Budget:
     @property
     def tail(self) -> float:
         """How much more a picture may lose than all on average."""
-        return self.worst / self.mean if self.mean and math.isfinite(self.worst) else TAIL
+        return self.worst / self.mean if self.mean else TAIL
 
     def __str__(self) -> str:
         return f"{self.mean:g} dB on average, {self.worst:g} dB for a picture"
@@ -292,7 +292,8 @@ class DriftRecord:
     ``fidelity`` is PSNR of the engine against the reference; ``executed_on`` is the target
     that ran: another one than the engine's where the engine cannot run on the machine.
     ``worst`` is the picture of lowest drift, ``worst_drift`` its own; ``contents`` has the drift
-    by content class, where the pictures have one.
+    by content class, where the pictures have one; ``hard`` says that a budget holds for the
+    pictures alone, not for their mean.
     """
 
     dataset: str
@@ -305,6 +306,22 @@ class DriftRecord:
     worst: str = ""
     worst_drift: float | None = None
     contents: tuple[ContentDrift, ...] = ()
+    hard: bool = False
+
+
+@dataclass(frozen=True)
+class KernelGroup:
+    """How far the kernels of some layers alone are from the graph.
+
+    Attributes:
+        layers: Which: the first of them, and how many are like it.
+        difference: Code values of 255 on average over the frame that tells most.
+        bound: What that may be.
+    """
+
+    layers: str
+    difference: float
+    bound: float
 
 
 @dataclass(frozen=True)
@@ -320,11 +337,14 @@ class Manifest:
         int8_mac_share: Share of the Conv and MatMul MACs that run in int8.
         milliseconds: Median time of one frame of ``build.shapes.optimum``, None where the
             engine was not executed.
+        timed_on: Machine on which it was.
         drift: Measured drift, empty where the engine was not executed.
         kernel_difference: Of an int8 engine as it executes from its graph as it is written, code
             values of 255 on average over the frame that tells most
             (:mod:`srdeploy.validate.kernel_check`); None where that was not measured.
         kernel_bound: What that may be.
+        kernel_groups: The same of each kind of layers alone in int8, the worst first; empty where
+            nobody asked and the whole is within its bound.
         notes: What was left out or should be known, one sentence each.
         created: Time of the build, ISO 8601, UTC.
         calibration_pictures: Fingerprints of the pictures that an int8 engine was calibrated or
@@ -341,9 +361,11 @@ class Manifest:
     device: str
     int8_mac_share: float = 0.0
     milliseconds: float | None = None
+    timed_on: str = ""
     drift: tuple[DriftRecord, ...] = ()
     kernel_difference: float | None = None
     kernel_bound: float | None = None
+    kernel_groups: tuple[KernelGroup, ...] = ()
     notes: tuple[str, ...] = ()
     created: str = ""
     calibration_pictures: tuple[str, ...] = ()

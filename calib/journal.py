@@ -78,8 +78,8 @@ class Journal:
         file = self.path.with_suffix("") / f"{_key(parts)[:32]}.npz" if self.path else None
         if file:
             # whatever a damaged file raises, it is computed again
-            with contextlib.suppress(Exception), np.load(file, allow_pickle=False) as stored:
-                found = {name: stored[name] for name in stored.files}
+            with contextlib.suppress(Exception), file.open("rb") as held:
+                found = dict(np.load(held, allow_pickle=False))
                 self.recalled += 1
                 return found
         made = compute()

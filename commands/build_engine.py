@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +38,7 @@ from ..validate.reference_cache import ReferenceCache
 from ..validate.results import dataset_to_json
 from . import Say
 from .calibration import open_calibration_set
-from .fastest import fastest
+from .fastest import TIE, fastest, lost
 from .half_range import HalfRange
 from .int8_search import Int8Search
 from .one_engine import Built, Source, build_one, opened_target, timed_together
@@ -68,6 +69,7 @@ class BuildOptions:
         capabilities: Compute capabilities of an ahead-of-time target; empty for all.
         min_int8: Least share of the Conv and MatMul MACs that int8 keeps in int8.
         portable: Whether the int8 weights are to fit every CPU, and not this one alone.
+        explain: Whether the kernels of each kind of layers are checked too, for int8.
         notes: Further sentences for the manifest.
     """
 
@@ -79,6 +81,7 @@ class BuildOptions:
     capabilities: tuple[str, ...] = ()
     min_int8: float = MIN_INT8
     portable: bool = False
+    explain: bool = False
     strict: bool = False
     calib_only: bool = False
     finetune: Sequence[Path] = ()
@@ -258,15 +261,15 @@ def _in_float(source: Source, built: Sequence[Built], say: Say) -> list[Built]:
 
 
 def _compared(best: Built, rival: Built, say: Say) -> Built:
-    """Say how an int8 engine compares with the float engine."""
-    faster = fastest([best, rival], lambda one: one.manifest) is best
-    ours, theirs = (f"{_named(one)}" for one in (best, rival))
-    said = f"{ours}; {theirs}"
-    if faster:
+    """Say how an int8 engine compares with the float engine; a note of it where that is better."""
+    said = f"{_named(best)}; {_named(rival)}"
+    if fastest([best, rival], lambda one: one.manifest) is best:
         say(said)
         return best
-    note = f"in float it is as fast here, and better: {said}"
-    say(f"note: {note}")
+    ours, theirs = (one.manifest.milliseconds or math.inf for one in (best, rival))
+    how = "faster" if theirs * TIE < ours else "as fast"
+    less = ", and loses less" if lost(rival.manifest) > lost(best.manifest) else ""
+    note = f"float is {how} here{less}: {said}"
     manifest = dataclasses.replace(best.manifest, notes=(*best.manifest.notes, note))
     return dataclasses.replace(best, manifest=manifest)
 
@@ -335,6 +338,7 @@ def _build(
         options.finetune,
         options.observer,
         options.portable,
+        options.explain,
         say,
         progress,
     )
@@ -365,8 +369,10 @@ def _best(built: Sequence[Built], budget: Budget | None) -> Built:
 def _check_kernels(built: Built) -> None:
     """Refuse an engine whose kernels do not compute its graph."""
     if said := _kernel_finding(built):
+        beyond = [g.layers for g in built.manifest.kernel_groups if g.difference > g.bound]
+        where = f"; alone: {', '.join(beyond)}" if beyond else ""
         raise BuildError(
-            f"the {built.manifest.build.target} engine is not delivered: {said}",
+            f"the {built.manifest.build.target} engine is not delivered: {said}{where}",
             "try another --target, or a float precision; --portable avoids sums that saturate",
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from .. import data
@@ -56,6 +57,7 @@ def open_calibration_set(
     names = {p.name for p in ours}
     count = sum(member.name not in names for member in made.members)
     if paths and not count:
+        _say_left(made, say)
         raise DatasetError(
             "none of your calibration pictures can be used",
             "give pictures of at least 120×80 pixels, or leave --calib out",
@@ -65,7 +67,9 @@ def open_calibration_set(
     whose = f"{count} of your pictures{with_ours}" if paths else f"{len(names)} bundled pictures"
     say(f"calibrating on {whose} …")
     _say_left(made, say)
-    for warning in made.coverage.warnings():
+    # our drawings make no set of the user's rich
+    covered = replace(made.coverage, pictures=count) if paths else made.coverage
+    for warning in covered.warnings():
         say(f"the calibration set is poor: {warning}")
     return made
 

@@ -146,7 +146,7 @@ def _to_build(choice: EngineChoice, say: Say) -> Path | None:
         say(f"{reason}: it is built again")
         path = None
     elif path is None:
-        path = newest_engine(Path())
+        path, _ = engine_to_run(Path())
         if path and model and path.stat().st_mtime_ns < model.stat().st_mtime_ns:
             built = read_manifest(path)
             if built.build.onnx_sha256 != digest_file(model):

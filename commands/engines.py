@@ -21,6 +21,7 @@ from ..runtime.store_rebuild import with_note
 from ..runtime.store_shelf import StoreEntry
 from ..spec import Manifest
 from . import Say
+from .fastest import lost
 from .listing import Page, aligned, broken, whole
 from .opening import fitting
 
@@ -85,7 +86,7 @@ def _row(entry: StoreEntry) -> dict[str, Any]:
     }
     if entry.manifest is None:
         return row
-    build, drifts = entry.manifest.build, [record.drift for record in entry.manifest.drift]
+    build = entry.manifest.build
     return row | {
         "variant": entry.manifest.model.variant,
         "target": build.target,
@@ -93,7 +94,7 @@ def _row(entry: StoreEntry) -> dict[str, Any]:
         "precision": build.precision.value,
         "device": entry.manifest.device,
         "milliseconds": entry.manifest.milliseconds,
-        "drift": min(drifts, default=None),
+        "drift": lost(entry.manifest) if entry.manifest.drift else None,
     }
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from ..console import printable
 from ..runtime.layers import BuiltLayer, LayerReport, NodePrecision
+from ..spec import KernelGroup
 from . import Say
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ SLOWEST = 5
 MOST_NODES = 3
 LAYER_HEADS = ("ms", "share", "reads", "writes", "kind", "layer")
 NODE_HEADS = ("asked", "built", "", "node")
-NUMBERS = frozenset({"ms", "share"})
+KERNEL_HEADS = ("off, of 255", "may be", "layers, alone in int8")
+NUMBERS = frozenset({"ms", "share", "off, of 255", "may be"})
 
 
 def show_layers(report: LayerReport, everything: bool, say: Say, show: Show) -> None:
@@ -45,6 +47,16 @@ def show_layers(report: LayerReport, everything: bool, say: Say, show: Show) -> 
     timed = [layer for layer in report.layers if layer.milliseconds is not None]
     if slowest := sorted(timed, key=lambda layer: -(layer.milliseconds or 0))[:SLOWEST]:
         show(_table(LAYER_HEADS, (_layer_cells(layer, total) for layer in slowest)))
+
+
+def show_kernels(groups: Sequence[KernelGroup], show: Show) -> None:
+    """Print how far the kernels of each kind of layers are from the graph."""
+    if groups:
+        show(_table(KERNEL_HEADS, map(_kernel_cells, groups)))
+
+
+def _kernel_cells(group: KernelGroup) -> tuple[str, ...]:
+    return f"{group.difference:.2f}", f"{group.bound:.2f}", group.layers
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> RenderableType:

@@ -31,14 +31,17 @@ def fastest(engines: Sequence[T], manifest_of: Callable[[T], Manifest]) -> T:
 
 
 def lost(manifest: Manifest) -> float:
-    """The lowest mean drift that an engine was measured to have, dB; −∞ where none was."""
-    return min((record.drift for record in manifest.drift), default=-math.inf)
+    """The lowest mean drift that an engine was measured to have, dB, of hard sets where there are
+    no others; −∞ where none was."""
+    held = [record for record in manifest.drift if not record.hard] or manifest.drift
+    return min((record.drift for record in held), default=-math.inf)
 
 
 def keeps_budget(manifest: Manifest) -> bool:
     """Whether an engine was measured to lose no more than what it was built to."""
     budget = manifest.budget
     return budget is None or all(
-        record.drift >= -budget.mean and (record.worst_drift or 0.0) >= -budget.worst
+        (record.hard or record.drift >= -budget.mean)
+        and (record.worst_drift or 0.0) >= -budget.worst
         for record in manifest.drift
     )

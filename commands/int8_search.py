@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,22 +10,22 @@ from typing import Any
 
 from ..calib.build_page import layer_table
 from ..calib.calibration_set import CalibrationSet
-from ..calib.cost import TIMED_AT, Costs, measured_costs
+from ..calib.cost import TIMED_AT, Costs, kinds, measured_costs
 from ..calib.int8 import Int8Calibration, Int8Result, calibrate_int8
 from ..calib.journal import Journal, digest_model
 from ..calib.ranges import Progress
 from ..export.quantise import quantisable_nodes
 from ..files import cache_folder
-from ..runtime.processor import processor_fields
+from ..runtime.processor import machine
 from ..runtime.session import Session
 from ..runtime.targets import Target
 from ..runtime.timing import median_times
-from ..spec import Budget, Precision
+from ..spec import Budget, KernelGroup, Precision
 from ..validate.drift import held_drift, worst_drift, worst_picture
 from . import Say
 from .calibration import bundled
 from .finetune import Recovered, recover, trained_on
-from .one_engine import Built, Source, build_one, open_choice
+from .one_engine import Built, Source, build_one, check_kernels, open_choice
 
 # How often a search that met the budget on the tuning windows, but not on the whole proof
 # pictures, goes on with half of the budget.
@@ -51,6 +50,7 @@ class Int8Search:
         folders: Pictures to fine-tune the int8 network on; empty for no training.
         observer: Name of what ranges are observed with.
         portable: Whether the weights are to fit every CPU, and not this one alone.
+        explain: Whether to check the kernels of each kind of layers too.
         say: Takes lines for the user.
         progress: Told each step's parts.
 
@@ -67,6 +67,7 @@ class Int8Search:
         folders: Sequence[Path],
         observer: str,
         portable: bool,
+        explain: bool,
         say: Say,
         progress: Progress | None,
     ) -> None:
@@ -76,6 +77,7 @@ class Int8Search:
         self.training = trained_on(folders) if folders else {}
         self._folders = folders
         self._observer, self._portable = observer, portable
+        self._explain = explain
         self._recovered: dict[bool, Recovered] = {}
         seen = {str(member.fingerprint) for member in calibration.used}
         seen |= {str(found) for found in self.training.values()}
@@ -120,7 +122,7 @@ class Int8Search:
                 sessions = [held.enter_context(self._open(target, ())) for target in here]
                 return median_times(sessions, (1, *TIMED_AT))
 
-        key = (_machine(), *(self._asked_here(target) for target in here), "targets")
+        key = (machine(), *(self._asked_here(target) for target in here), "targets")
         times = self.calibrated(here[0]).journal.kept(measure, *key)
         slow = [t for t, took in zip(here, times, strict=True) if took > FAR_SLOWER * min(times)]
         for target in slow:
@@ -159,7 +161,31 @@ class Int8Search:
             limit /= 2
         assert best is not None  # the first attempt built one
         self._tell(best)
-        return best
+        return self._by_kind(target, best)
+
+    def _by_kind(self, target: Target, built: Built) -> Built:
+        """Add which kinds of layers have kernels that do not compute the graph."""
+        manifest = built.manifest
+        beyond = (manifest.kernel_difference or 0.0) > (manifest.kernel_bound or 0.0)
+        if manifest.kernel_difference is None or not (self._explain or beyond):
+            return built
+        every = quantisable_nodes(self.source.model)
+        in_int8 = set(every) - set(manifest.build.float_nodes)
+        groups = []
+        for kind in kinds(self.source.model):
+            alone = [name for name in kind if name in in_int8]
+            if not alone:
+                continue
+            session, graph = self._choice(target, [name for name in every if name not in alone])
+            with session:
+                found = check_kernels(self.source, session, target, manifest, graph)
+            like = f" and {len(alone) - 1} alike" if len(alone) > 1 else ""
+            groups.append(KernelGroup(f"{alone[0]}{like}", found.apart, found.bound))
+            if self.progress:
+                self.progress("checking kernels", len(groups), len(kinds(self.source.model)))
+        groups.sort(key=lambda group: -group.difference / group.bound)
+        manifest = dataclasses.replace(manifest, kernel_groups=tuple(groups))
+        return dataclasses.replace(built, manifest=manifest)
 
     def _recovered_engine(self, target: Target) -> Built:
         """The engine of the fine-tuned network, trained once for targets that add alike."""
@@ -232,9 +258,12 @@ class Int8Search:
             )
 
         journal = self.calibrated(target).journal
-        return Costs(**journal.kept(measure, _machine(), asked, target.rest_precision(), "costs"))
+        return Costs(**journal.kept(measure, machine(), asked, target.rest_precision(), "costs"))
 
     def _open(self, target: Target, float_nodes: Sequence[str]) -> Session:
+        return self._choice(target, float_nodes)[0]
+
+    def _choice(self, target: Target, float_nodes: Sequence[str]) -> tuple[Session, bytes]:
         every = set(quantisable_nodes(self.source.model))
         model = self.calibrated(target).repaired.quantiser.graph(
             float_nodes, target.written_rest(target.rest_precision())
@@ -246,11 +275,6 @@ class Int8Search:
         found = self.calibrated(target).search(limit, self.min_int8, costs, rest, self.progress)
         report = dataclasses.replace(found.report, max_drift=self.budget.mean)
         return dataclasses.replace(found, report=report)
-
-
-def _machine() -> tuple[str, int | None]:
-    """What times hang on, for what is kept of them."""
-    return processor_fields().get("model name", ""), os.cpu_count()
 
 
 def _journal_path(source: Source) -> Path:

@@ -49,8 +49,8 @@ def _engines(folder: Path, runnable: bool = True) -> Iterator[tuple[Path, Manife
 def engine_to_run(folder: Path) -> tuple[Path | None, str]:
     """The engine of ``folder`` that a run takes, and why, in words for the user.
 
-    The fastest that keeps its budget, among those of the newest one's network that were measured
-    on the same device at the same size. None where none can run here.
+    The fastest that keeps its budget, among those of the newest one's network that were timed on
+    the same machine at the same size. None where none can run here.
     """
     newest = newest_engine(folder)
     if newest is None:
@@ -66,8 +66,10 @@ def engine_to_run(folder: Path) -> tuple[Path | None, str]:
     taken = fastest(list(rivals), rivals.__getitem__)
     others = [path for path in rivals if path != taken]
     if not others:
-        passed = "" if taken == newest else f"; {newest} is newer, but loses more than its budget"
-        return taken, f"the newest engine in this directory that keeps its budget{passed}"
+        if taken == newest:
+            return taken, "the newest engine in this directory"
+        why = "the newest engine in this directory that keeps its budget"
+        return taken, f"{why}; {newest} is newer, but loses more"
     slower = ", ".join(f"{path} {_figures(rivals[path])}" for path in others)
     return taken, f"the best here at {_figures(rivals[taken])}; {slower}"
 
@@ -81,6 +83,7 @@ def _comparable(one: Manifest, other: Manifest) -> bool:
     return (
         one.milliseconds is not None
         and other.milliseconds is not None
+        and one.timed_on == other.timed_on
         and one.build.onnx_sha256 == other.build.onnx_sha256
         and one.build.profiles == other.build.profiles
     )

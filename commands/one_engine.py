@@ -20,6 +20,7 @@ from ..export.sizes import fix_size
 from ..runtime.fitting import FittingSession
 from ..runtime.layers import LayerReport
 from ..runtime.onnx_session import WrittenSession
+from ..runtime.processor import machine
 from ..runtime.session import Session
 from ..runtime.store import EngineStore
 from ..runtime.targets import Target, open_target
@@ -32,6 +33,8 @@ from . import Say
 from .half_range import HalfRange
 from .stand_in import left_out, open_graph, stand_in_of
 
+ROUNDS = 9
+"""How often the engines that are compared are timed, in turn."""
 CHECKED_SIZE = (48, 64)
 """Of the frames that the kernels are checked on, in pixels."""
 
@@ -159,14 +162,19 @@ def build_one(
     return measured
 
 
-def open_choice(source: Source, target: Target, model: onnx.ModelProto, int8: bool) -> Session:
-    """Build and open an engine of ``model`` to time it.
+def open_choice(
+    source: Source, target: Target, model: onnx.ModelProto, int8: bool
+) -> tuple[Session, bytes]:
+    """Build and open an engine of ``model`` to time or check it.
 
     Args:
         source: What it was made from.
         target: One that runs here.
         model: Float32, with Q/DQ where some of it is int8.
         int8: Whether any is.
+
+    Returns:
+        The session, and the graph that it executes.
 
     Raises:
         SrDeployError: The graph is refused.
@@ -185,7 +193,7 @@ def open_choice(source: Source, target: Target, model: onnx.ModelProto, int8: bo
     config = target.settle(config, graph)
     built = target.build(graph, config)
     manifest = Manifest(config, source.spec, "", "an engine to time", built.device)
-    return comparable(target.open(built.content, manifest), target, manifest)
+    return comparable(target.open(built.content, manifest), target, manifest), graph
 
 
 def comparable(session: Session, target: Target, manifest: Manifest) -> FittingSession:
@@ -210,11 +218,13 @@ def timed_together(source: Source, built: Sequence[Built], say: Say) -> list[Bui
             held.enter_context(targets[index].open(built[index].content, built[index].manifest))
             for index in here
         ]
-        times = median_times(sessions, (shapes.batches[1], *shapes.optimum))
+        times = median_times(sessions, (shapes.batches[1], *shapes.optimum), ROUNDS)
     timed = list(built)
     height, width = shapes.optimum
     for index, milliseconds in zip(here, times, strict=True):
-        manifest = dataclasses.replace(built[index].manifest, milliseconds=milliseconds)
+        manifest = dataclasses.replace(
+            built[index].manifest, milliseconds=milliseconds, timed_on=machine()
+        )
         timed[index] = dataclasses.replace(built[index], manifest=manifest)
         source.store.record(manifest.build.digest(), manifest)
         name = f"{manifest.build.target} {manifest.build.precision}"
@@ -238,14 +248,14 @@ def _measured(source: Source, target: Target, built: Built, graph: bytes, say: S
     if why_not is None:
         with target.open(built.content, manifest) as session:
             quality = measured_quality(source, session, target, manifest)
-            apart = _kernel_difference(source, session, target, manifest, graph)
+            if manifest.build.precision is Precision.INT8:
+                found = check_kernels(source, session, target, manifest, graph)
+                manifest = dataclasses.replace(
+                    manifest, kernel_difference=found.apart, kernel_bound=found.bound
+                )
         layers = built.layers.timed(_layer_times(target, built, say))
         records = to_records(quality, executed_on=target.name)
         manifest = dataclasses.replace(manifest, drift=records)
-        if apart:
-            manifest = dataclasses.replace(
-                manifest, kernel_difference=apart.apart, kernel_bound=apart.bound
-            )
         return dataclasses.replace(built, manifest=manifest, quality=quality, layers=layers)
     notes = (*manifest.notes, f"the engine was not executed: {why_not}")
     stand_in = stand_in_of(manifest.build)
@@ -271,13 +281,11 @@ def measured_quality(
     return measure(engine, reference, source.proof, source.spec.scale)
 
 
-def _kernel_difference(
+def check_kernels(
     source: Source, session: Session, target: Target, manifest: Manifest, graph: bytes
-) -> KernelDifference | None:
-    """How far the kernels of an int8 engine are from its graph; None of a float engine."""
+) -> KernelDifference:
+    """How far the kernels of an int8 engine are from its graph."""
     build = manifest.build
-    if build.precision is not Precision.INT8:
-        return None
     bound = target.uses_profiles or all(profile.is_static for profile in build.profiles)
     height, width = build.shapes.minimum if bound else CHECKED_SIZE
     least = source.spec.minimum_size

@@ -58,9 +58,11 @@ def rebuild(manifest: Manifest, graph: bytes, store: EngineStore, say: Say) -> S
         engine_sha256=hashlib.sha256(built.content).hexdigest(),
         device=built.device,
         milliseconds=None,
+        timed_on="",
         drift=(),
         kernel_difference=None,
         kernel_bound=None,
+        kernel_groups=(),
         notes=built.notes,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )

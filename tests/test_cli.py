@@ -24,7 +24,8 @@ from srdeploy.data.demo_clip import make_demo_clip
 from srdeploy.errors import DriftExceeded
 from srdeploy.models import architecture
 from srdeploy.models.vapsr import VapSRConfig
-from srdeploy.spec import Precision
+from srdeploy.runtime.engine import read_manifest
+from srdeploy.spec import Budget, Precision
 from srdeploy.usage import Command
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -139,13 +140,14 @@ def test_budget(job: Path, tmp_path: Path) -> None:
     (pictures / proof.file).write_bytes(proof.path.read_bytes())
     (tmp_path / onnx.name).write_bytes(onnx.read_bytes())
     engine = tmp_path / "all.engine"
-    options = BuildOptions("onnxruntime", Precision.INT8, max_drift=0.0, min_int8=1.0)
-    with pytest.raises(DriftExceeded, match="bundled proof drifts -"):
+    options = BuildOptions("onnxruntime", Precision.INT8, budget=Budget(0.0, 0.0), min_int8=1.0)
+    with pytest.raises(DriftExceeded, match="bundled photographs drifts -"):
         build_engine(onnx, options, engine, lambda _: None)
     assert not engine.exists()
-    built = build_engine(onnx, replace(options, max_drift=30.0), engine, lambda _: None)
+    built = build_engine(onnx, replace(options, budget=Budget(30.0, 60.0)), engine, lambda _: None)
     assert built.manifest.int8_mac_share == 1.0
     assert built.manifest.drift[0].drift < 0
+    assert read_manifest(engine).budget == Budget(30.0, 60.0)
     words = ["validate", "--engine", engine.name, "--data", str(pictures), "--max-drift"]
     check_error(srdeploy(tmp_path, *words, "0"), "pictures drifts -", code=3)
     assert srdeploy(tmp_path, *words, "30").returncode == 0
@@ -153,7 +155,7 @@ def test_budget(job: Path, tmp_path: Path) -> None:
 
 def test_an_engine_knows_what_it_was_calibrated_on(job: Path, tmp_path: Path) -> None:
     document = json.loads((job / "engine.json").read_text())
-    assert len(document["calibration_pictures"]) == 7
+    assert len(document["calibration_pictures"]) == 17
     assert document["calibration"]["sha256"] == document["build"]["calibration_sha256"]
     assert len(document["calibration"]["crops"]) == 100
     seen = data.pictures("calibration")[0]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from srdeploy import interruption
 from srdeploy.errors import ExportError
-from srdeploy.interruption import interrupt_again, interruptible
+from srdeploy.interruption import interrupt_again, interruptible, postponed
 
 
 @pytest.fixture(autouse=True)
@@ -92,3 +92,18 @@ def test_what_is_ignored_stays_ignored() -> None:
         inside(lambda: signal.raise_signal(signal.SIGINT))
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_what_is_made_meanwhile_has_an_owner() -> None:
+    made: list[str] = []
+
+    def work() -> None:
+        with postponed():
+            signal.raise_signal(signal.SIGTERM)
+            made.append("file")
+        made.append("not reached")
+
+    with pytest.raises(KeyboardInterrupt):
+        inside(work)
+    assert made == ["file"]
+    inside(lambda: None)  # nothing of it is left

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from html import escape
 
@@ -26,8 +25,7 @@ def drift_chart(results: Sequence[DatasetResult], budget: Budget | None) -> str:
     executed = [result for result in results if result.pictures]
     if not executed:
         return ""
-    limits = (budget.mean, budget.worst) if budget else ()
-    levels = [-limit for limit in limits if math.isfinite(limit)]
+    levels = [-budget.mean, -budget.worst] if budget else []
     axis = _axis([p.drift for r in executed for p in r.pictures] + levels)
     # A set of few pictures still gets the room that its name takes.
     weights = [max(len(result.pictures), 12) for result in executed]

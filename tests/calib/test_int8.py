@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from srdeploy.calib import channels, ranges, rounding, sensitivity
 from srdeploy.calib.calibration_set import make_calibration_set
 from srdeploy.calib.channels import convolved_tensors
 from srdeploy.calib.cost import Costs
@@ -16,7 +17,7 @@ from srdeploy.calib.journal import Journal
 from srdeploy.calib.observers import OBSERVERS
 from srdeploy.calib.pictures import NamedPicture
 from srdeploy.calib.quantiser import Quantiser
-from srdeploy.calib.tuning import TuningPair, mean_psnr
+from srdeploy.calib.tuning import Tuning, TuningPair, mean_psnr, tuning_pairs
 from srdeploy.commands.finetune import _repaired_tensors
 from srdeploy.errors import DatasetError, ExportError
 from srdeploy.export.macs import int8_mac_share
@@ -26,7 +27,7 @@ from srdeploy.export.quantise import activations, quantisable_nodes
 from srdeploy.export.trace import trace
 from srdeploy.models import architecture
 from srdeploy.runtime.targets.onnxruntime import graph_runner
-from srdeploy.spec import Precision
+from srdeploy.spec import TAIL, Precision
 from srdeploy.validate.datasets import find_datasets
 
 SCALE = 2
@@ -86,6 +87,39 @@ def test_a_second_calibration_recalls_the_first(
     assert again.recalled > len(quantisable_nodes(exported))
 
 
+def test_a_second_calibration_runs_no_graph(
+    calibrated, exported, calibration, photographs, journal, monkeypatch
+) -> None:
+    """All is recalled: ranges, channels, codes, and every drift."""
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("the graph ran again")
+
+    for module in (ranges, channels, rounding):
+        monkeypatch.setattr(module, "watch", never)
+    monkeypatch.setattr(Tuning, "psnr", never)
+    monkeypatch.setattr(sensitivity, "graph_runner", never)
+    second = calibrate_int8(exported, calibration, photographs, SCALE, journal=Journal(journal))
+    assert second.search().report == calibrated.search().report
+    ours, theirs = second.repaired.quantiser, calibrated.repaired.quantiser
+    assert ours.digest() == theirs.digest()
+    with pytest.raises(AssertionError, match="ran again"):
+        calibrate_int8(exported, calibration, photographs, SCALE)
+
+
+def test_the_worst_window_may_lose_so_much_and_no_more(calibrated, exported, photographs) -> None:
+    """Where the tail is short, what is chosen by is the worst window."""
+    tuning = calibrated.tuning
+    assert tuning.tail == TAIL
+    reference = calibrated.repaired.reference
+    plain = tuning.psnr_of(calibrated.repaired.quantiser.graph(()))
+    lost = np.subtract(plain, reference)
+    assert len(lost) == len(tuning.inputs)
+    for tail in (1.0, TAIL, 1000.0):
+        held = Tuning(tuning_pairs(photographs, SCALE), SCALE, tail).drift(plain, reference)
+        assert held == min(lost.mean(), lost.min() / tail)
+
+
 def test_an_interrupted_calibration_goes_on(exported, calibration, photographs, tmp_path) -> None:
     path = tmp_path / "journal.jsonl"
 
@@ -139,10 +173,12 @@ def test_costs_decide(calibrated, exported) -> None:
     """What int8 does not speed up is float, as far as the share allows."""
     nodes = quantisable_nodes(exported)
     idle = "upsampler.0"
-    costs = Costs("ms a frame", 10.0, {node: 0.0 if node == idle else 1.0 for node in nodes})
+    costs = Costs("ms a frame", 10.0, 30.0, {node: 0.0 if node == idle else 1.0 for node in nodes})
     result = calibrated.search(100, 0.0, costs)
     assert result.float_nodes == (idle,)
     assert result.report.cost_unit == "ms a frame"
+    in_float = next(t for t in result.report.trials if t.label == "all layers in float")
+    assert (in_float.cost, in_float.drift, set(in_float.float_nodes)) == (30.0, 0.0, set(nodes))
     assert calibrated.search(100, 1.0, costs).float_nodes == ()
 
 

@@ -57,8 +57,26 @@ def test_psnr_is_that_of_the_reference_session(exported, pairs) -> None:
         for pair in pairs
     ]
     assert mean_psnr(exported, pairs, SCALE) == pytest.approx(np.mean(expected), abs=1e-3)
+    by_window = Tuning(pairs, SCALE).psnr_of(exported)
+    assert isinstance(by_window, list)
+    assert by_window == pytest.approx(expected, abs=1e-3)
     with pytest.raises(DatasetError, match="no tuning pictures"):
         mean_psnr(exported, (), SCALE)
+
+
+@pytest.mark.parametrize(
+    ("found", "tail", "drift"),
+    [
+        ([29.8, 29.8, 29.8, 29.8], 4, -0.2),  # all lose alike: the mean
+        ([30.0, 30.0, 30.0, 28.0], 4, -0.5),  # one loses all: it is the mean and the tail
+        ([30.5, 30.5, 30.5, 29.0], 4, -0.25),  # a gain on average hides no loss
+        ([30.5, 30.5, 30.5, 29.0], 2, -0.5),
+        ([29.9, 29.9, 29.9, 29.5], 4, -0.2),
+        ([30.1, 30.2, 30.3, 30.4], 4, 0.025),  # a gain counts no more than the worst window's
+    ],
+)
+def test_drift_is_of_the_mean_or_of_the_worst_window(pairs, found, tail, drift) -> None:
+    assert Tuning(pairs, SCALE, tail).drift(found, [30.0] * 4) == pytest.approx(drift)
 
 
 def test_the_digest_sees_every_pixel(pairs) -> None:

@@ -32,7 +32,7 @@ from srdeploy.runtime.model_file import attach_spec
 from srdeploy.runtime.store import EngineStore
 from srdeploy.runtime.targets.onnxruntime import OnnxRuntimeTarget
 from srdeploy.runtime.video import VideoOptions
-from srdeploy.spec import BuildConfig, Manifest, ModelSpec, Precision, dump
+from srdeploy.spec import BuildConfig, DriftRecord, Manifest, ModelSpec, Precision, dump
 
 OLD = "0.1"
 PICTURES = ("sha256:" + "0" * 64,)
@@ -251,6 +251,18 @@ def test_list_verify_prune(store: EngineStore, exported) -> None:
     assert "removed 1 engine, freed 0." in result.output
     assert json.loads(Path("p.json").read_text())["freed_bytes"] > 0
     srdeploy("prune", "--keep", "-1", code=2)
+
+
+def test_the_list_shows_the_drift_that_is_held(store: EngineStore, exported) -> None:
+    """Not that of drawings, of which each picture is held."""
+    manifest = read_manifest(engine_of(store, exported, OnnxRuntimeTarget()))
+    (entry,) = store.entries()
+    photographs = DriftRecord("photographs", 30.0, 29.98, -0.02, 50.0, "torch")
+    drawings = dataclasses.replace(photographs, drift=-0.1, hard=True)
+    for records, shown in (((photographs, drawings), -0.02), ((drawings,), -0.1)):
+        store.record(entry.digest, dataclasses.replace(manifest, drift=records))
+        document = json.loads(srdeploy("ls", "--json", "-", "--quiet").output)
+        assert document["engines"][0]["drift"] == shown
 
 
 ROW = {

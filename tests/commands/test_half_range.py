@@ -21,7 +21,7 @@ from srdeploy.models import architecture
 from srdeploy.models.weights.checkpoint import describe
 from srdeploy.models.weights.resolve import load
 from srdeploy.runtime.engine import read_manifest
-from srdeploy.spec import Precision
+from srdeploy.spec import Budget, Precision
 
 ISLANDS = ("upsampler.0", "upsampler.1/DepthToSpace", "upsampler.2/LeakyRelu", "upsampler.3")
 
@@ -40,7 +40,7 @@ def test_an_engine_with_islands(tmp_path: Path) -> None:
     source.write_bytes(model.SerializeToString())
     said: list[str] = []
     steps: set[str] = set()
-    options = BuildOptions("onnxruntime", Precision.FP16, max_drift=0.01)
+    options = BuildOptions("onnxruntime", Precision.FP16, budget=Budget.of_mean(0.01))
     built = build_engine(
         source, options, tmp_path / "e.onnx", said.append, lambda step, *_: steps.add(step)
     )

@@ -10,6 +10,7 @@ from srdeploy.commands import build_engine as building
 from srdeploy.commands.build_engine import _best, _check_kernels
 from srdeploy.commands.one_engine import Built
 from srdeploy.errors import BuildError
+from srdeploy.export.pair_sums import fit_pairs
 from srdeploy.runtime.session import Frames, Session
 from srdeploy.spec import BuildConfig, Manifest, ModelSpec, Precision
 from srdeploy.validate.kernel_check import (
@@ -65,6 +66,42 @@ def test_a_frame_may_differ_as_much_as_its_graph_does() -> None:
     assert kernel_difference(noisy, same, same, frames).finding
     both = Repeating(lambda f: np.where((f == 255).all(-1, keepdims=True), 200, noisy.change(f)))
     assert kernel_difference(both, same, noisy, frames).finding
+
+
+class OneLayer(Session):
+    """A layer of 3×3 pixels and three colours in int8, its products added as a CPU adds them.
+
+    With ``pairs`` as ``vpmaddubsw`` does: two products of 8 bits to one sum of 16, which saturates.
+    """
+
+    scale, target = 1, "numpy"
+
+    def __init__(self, codes: np.ndarray, pairs: bool) -> None:
+        self.codes, self.pairs = codes.transpose(0, 2, 3, 1).reshape(3, -1).astype(int), pairs
+
+    def _upscale(self, frames: Frames) -> Frames:
+        padded = np.pad(frames.astype(int), ((0, 0), (1, 1), (1, 1), (0, 0)))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
+        taps = windows.transpose(0, 1, 2, 4, 5, 3)  # a tap's channels are neighbours
+        inputs = taps.reshape(*frames.shape[:3], 1, -1)
+        products = inputs * self.codes
+        products = np.pad(products, [(0, 0)] * 4 + [(0, products.shape[-1] % 2)])
+        sums = products.reshape(*products.shape[:-1], -1, 2).sum(-1)
+        if self.pairs:
+            sums = sums.clip(-32768, 32767)
+        return np.clip(sums.sum(-1) / 1200 + 128, 0, 255).astype(np.uint8)
+
+
+def test_pairs_that_saturate_are_found_and_fitted_weights_are_not() -> None:
+    """Whatever CPU the test runs on: the sums of one without an 8-bit dot product, in numpy."""
+    drawn = np.random.default_rng(3).normal(0, 70, (3, 3, 3, 3))
+    codes = np.clip(np.rint(drawn), -127, 127).astype(np.int8)
+    frames = adversarial_frames()
+    for weights, right in ((codes, False), (fit_pairs(codes, 0), True)):
+        exact, there = (OneLayer(weights, pairs) for pairs in (False, True))
+        found = kernel_difference(there, exact, exact, frames)
+        assert (found.finding == "") == right, found
+        assert (found.apart == 0) == right
 
 
 def test_what_is_beyond_the_bound() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from srdeploy.commands.options import generations, profiles
-from srdeploy.spec import ShapeRange
+from click.testing import CliRunner
+from srdeploy.cli import main
+from srdeploy.commands.options import budget, generations, profiles
+from srdeploy.spec import TAIL, Budget, ShapeRange
 
 
 def test_profiles() -> None:
@@ -22,6 +24,40 @@ def test_profiles() -> None:
 def test_what_is_no_profile(text: str) -> None:
     with pytest.raises(ValueError, match=r"expected|must grow"):
         profiles([text])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0.05", Budget(0.05, TAIL * 0.05)),
+        ("0.05,0.2", Budget(0.05, 0.2)),
+        (" 0.05, 0.06 ", Budget(0.05, 0.06)),
+        ("0.1,0.1", Budget(0.1, 0.1)),
+        ("0", Budget(0.0, 0.0)),
+        ("0,0.3", Budget(0.0, 0.3)),
+    ],
+)
+def test_budget(text: str, expected: Budget) -> None:
+    assert budget(text) == expected
+
+
+NO_BUDGETS = ["", ",", "a", "0.1,b", "0.2,0.1", "1,2,3", "nan", "0.1,nan", "-1", "inf", "0.1,inf"]
+
+
+@pytest.mark.parametrize("text", NO_BUDGETS)
+def test_what_is_no_budget(text: str) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        budget(text)
+
+
+@pytest.mark.parametrize("command", ["build-engine", "validate"])
+@pytest.mark.parametrize("text", NO_BUDGETS)
+def test_what_is_no_budget_is_a_usage_error(command: str, text: str) -> None:
+    data = ["--data", "."] if command == "validate" else []
+    done = CliRunner().invoke(main, [command, *data, f"--max-drift={text}"])
+    assert done.exit_code == 2
+    assert "--max-drift" in done.output
+    assert "expected" in done.output
 
 
 def test_generations() -> None:

@@ -64,6 +64,8 @@ def test_portable_is_what_such_a_machine_builds(
     portable = built(folder, portable=True)
     assert portable.manifest.build.in_pairs
     assert all(fitting(portable.path))
+    engines = {path.with_suffix("") for path in Path().glob("*.json")}
+    assert engines == {portable.path}, "of a target that was named, no float engine beside it"
     monkeypatch.setattr(int8_sums, "pairs_saturate", lambda: True)
     assert built(folder).manifest.build.digest() == portable.manifest.build.digest()
 

@@ -35,8 +35,10 @@ def test_a_run_ends_with_weights_a_log_a_page_and_a_table(tmp_path: Path) -> Non
     table = done.output.splitlines()
     at = next(i for i, line in enumerate(table) if line.startswith("PSNR, dB"))
     assert table[at].split()[-2:] == ["vapsr-tiny-x4", "bicubic"]
-    assert table[at + 4].split()[0] == "mean"
-    ours, bicubic = map(float, table[at + 4].split()[1:])
+    proof = sorted(picture.name for picture in data.pictures("proof"))
+    assert sorted(line.split()[0] for line in table[at + 1 : at + 13]) == proof
+    assert table[at + 13].split()[0] == "mean"
+    ours, bicubic = map(float, table[at + 13].split()[1:])
     assert ours > bicubic + 0.3
     result = json.loads((tmp_path / "result.json").read_text())
     assert load_network(Path(result["weights"]), "")[1].variant == "vapsr-tiny-x4"

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from srdeploy import data
@@ -61,10 +62,21 @@ def test_an_engine_for_a_gpu_that_is_not_here(engine: Path, named: bool) -> None
     Path("photos").mkdir()
     for picture in data.pictures("proof"):
         shutil.copy(picture.path, Path("photos") / picture.file)
-    assert validate("--engine", engine.name).exit_code == 0
+    done = validate("--engine", engine.name)
+    assert done.exit_code == 0, done.output
     figures = json.loads(Path("figures.json").read_text())
-    (record,) = read_manifest(engine).drift
-    assert figures["datasets"][0]["drift"] == pytest.approx(record.drift, abs=0.01)
+    photographs, drawings = read_manifest(engine).drift
+    assert (photographs.hard, drawings.hard) == (False, True)
+    drawn = [picture.drawn for picture in data.pictures("proof")]
+    whole = np.average(
+        [photographs.drift, drawings.drift], weights=[drawn.count(False), sum(drawn)]
+    )
+    assert figures["datasets"][0]["drift"] == pytest.approx(whole, abs=0.01)
+    worst = min((photographs, drawings), key=lambda record: record.worst_drift)
+    assert figures["worst_picture"]["name"] == f"photos/{worst.worst}"
+    lowest = figures["worst_picture"]["drift"]
+    assert f", worst {worst.worst} {lowest:+z.4f} dB, fidelity " in done.output
+    assert figures["worst_picture"]["drift"] == pytest.approx(worst.worst_drift, abs=0.01)
 
 
 def test_a_bundle_brings_its_graph(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,13 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from srdeploy.errors import OutputError
-from srdeploy.spec import BuildConfig, DriftRecord, Manifest, ModelSpec, Precision
+from srdeploy.spec import Budget, BuildConfig, DriftRecord, Manifest, ModelSpec, Precision
 from srdeploy.validate.crops import Crop
 from srdeploy.validate.drift import DatasetResult, PictureResult, Subject
 from srdeploy.validate.report import render, write_report
 
 VOID = {"meta", "img", "br", "line"}
 NASTY = "<script>alert('x')</script>&\"'"
+BUDGET = Budget(0.05, 0.2)
 SUBJECT = Subject("vapsr", "vapsr-x4", 4, "openvino", "int8", "openvino", True, 0.861)
 
 
@@ -45,7 +46,10 @@ MANIFEST = Manifest(
     engine_file="vapsr-x4.openvino",
     device="Some CPU",
     milliseconds=77.25,
-    drift=(DriftRecord("bundled", 33.0, 32.9, -0.1, 48.5, "torch", "onnxruntime"),),
+    drift=(
+        DriftRecord("bundled", 33.0, 32.9, -0.1, 48.5, "torch", "onnxruntime", "bird", -0.4),
+        DriftRecord("older", 33.0, 32.9, -0.2, 48.5, "torch", "openvino"),
+    ),
     notes=("the upsampler stays in float",),
     created="2026-01-02T03:04:05Z",
 )
@@ -84,10 +88,12 @@ class Page(HTMLParser):
 
 def test_the_report_holds_every_figure() -> None:
     results = (result("Set5", -0.05, 0.25), result("Set14", -0.5))
-    page = Page(render(SUBJECT, results, MANIFEST, 0.2))
+    page = Page(render(SUBJECT, results, MANIFEST, BUDGET))
     for shown in (
-        "Over the budget: worst mean drift −0.500 dB, on Set14",
-        "The budget is −0.200 dB",
+        "Over the budget: worst mean drift −0.500 dB, on Set14; worst picture Set14/Set14-0,"
+        " −0.500 dB",
+        "The budget is 0.05 dB on average, 0.2 dB for a picture. ",
+        "budgets of a mean and of a picture",
         "Set5-0 30.000 29.950 −0.050 45.678 0.9111 0.8222",
         "Set5-1 30.000 30.250 +0.250 45.678 0.9111 0.8222",
         "Set5 30.000 30.100 +0.100",
@@ -97,7 +103,8 @@ def test_the_report_holds_every_figure() -> None:
         "official VapSR_X4.pth",
         "openvino 2026.4",
         "Some CPU",
-        "bundled −0.100 dB on onnxruntime",
+        "bundled −0.100 dB on onnxruntime (bird −0.400 dB)",
+        "older −0.200 dB on openvino",
         "77.2 ms at 320×180",
         "aa" * 32,
         "bb" * 32,
@@ -111,17 +118,24 @@ def test_the_report_holds_every_figure() -> None:
 @pytest.mark.parametrize(
     ("results", "budget", "kind", "headline"),
     [
-        ((result("A", -0.01),), 0.05, "verdict pass", "Within the budget"),
-        ((result("A", -0.12),), 0.05, "verdict fail", "Over the budget"),
-        ((result("A", 0.5), result("B", -0.06)), 0.05, "verdict fail", "−0.060 dB, on B"),
-        ((result("A", 0.5),), 0.0, "verdict pass", "+0.500 dB, on A"),
+        ((result("A", -0.01),), BUDGET, "verdict pass", "Within the budget"),
+        ((result("A", -0.12),), BUDGET, "verdict fail", "Over the budget"),
+        ((result("A", 0.5), result("B", -0.06)), BUDGET, "verdict fail", "−0.060 dB, on B"),
+        ((result("A", 0.5, -0.3),), BUDGET, "verdict fail", "worst picture A/A-1, −0.300 dB"),
+        ((result("A", 0.5),), Budget(0.0, 0.0), "verdict pass", "+0.500 dB, on A"),
+        (
+            (result("A", 0.01), replace(result("B", -0.1), hard=True)),
+            BUDGET,
+            "verdict pass",
+            "worst mean drift +0.010 dB, on A; worst picture B/B-0, −0.100 dB",
+        ),
         ((result("A", -0.12),), None, "verdict plain", "Measured: worst mean drift −0.120 dB"),
-        ((result("A", 0.0), result("B")), 9.0, "verdict open", "Not measured: B"),
-        ((), 9.0, "verdict open", "Not measured: no data set"),
+        ((result("A", 0.0), result("B")), BUDGET, "verdict open", "Not measured: B"),
+        ((), BUDGET, "verdict open", "Not measured: no data set"),
     ],
 )
 def test_the_verdict(
-    results: tuple[DatasetResult, ...], budget: float | None, kind: str, headline: str
+    results: tuple[DatasetResult, ...], budget: Budget | None, kind: str, headline: str
 ) -> None:
     page = Page(render(SUBJECT, results, None, budget))
     assert page.count("div", kind) == 1
@@ -136,18 +150,21 @@ def test_an_engine_that_did_not_run_is_named() -> None:
 
 
 def test_a_set_that_was_not_executed_says_so() -> None:
-    page = Page(render(SUBJECT, (result("A", -0.01), result("Idle")), None, 1.0))
+    page = Page(render(SUBJECT, (result("A", -0.01), result("Idle")), None, BUDGET))
     assert page.text.count("not executed") == 6
     assert "nan" not in page.text.lower()
 
 
 def test_the_chart_has_a_bar_for_every_picture() -> None:
     results = (result("A", -0.1, 0.2, -0.3), result("B", 0.0))
-    page = Page(render(SUBJECT, results, None, 0.05))
+    page = Page(render(SUBJECT, results, None, BUDGET))
     assert page.count("rect", "loss") == 2
     assert page.count("rect", "gain") == 2
     assert page.count("line", "mean") == 2
-    assert page.count("line", "budget") == 1
+    assert page.count("line", "budget") == 2, "of the mean, and of a picture"
+    drawn = [float(a["y1"] or 0) for t, a in page.tags if a.get("class") == "budget" and "y1" in a]
+    assert drawn[0] < drawn[1], "a picture may lose more: lower"
+    assert Page(render(SUBJECT, results)).count("line", "budget") == 0
     assert "A/A-2: -0.300 dB" in page.text
     heights = {
         a["class"]: float(a["height"] or 0) for t, a in page.tags if t == "rect" and a["height"]
@@ -161,11 +178,12 @@ def test_the_chart_has_a_bar_for_every_picture() -> None:
         min_size=1,
         max_size=40,
     ),
-    budget=st.one_of(st.none(), st.floats(0, 100), st.just(float("inf"))),
+    limits=st.one_of(st.none(), st.tuples(st.floats(0, 100), st.floats(0, 100))),
 )
 def test_everything_drawn_lies_within_the_chart(
-    sets: list[list[float]], budget: float | None
+    sets: list[list[float]], limits: tuple[float, float] | None
 ) -> None:
+    budget = None if limits is None else Budget(*sorted(limits))
     results = [result(f"set {i}", *drifts) for i, drifts in enumerate(sets)]
     page = Page(render(SUBJECT, results, None, budget))
     assert page.count("svg") == 1
@@ -204,7 +222,7 @@ def test_crops_are_embedded_worst_first() -> None:
 
 
 def test_nothing_is_loaded_from_elsewhere() -> None:
-    html = render(SUBJECT, (result("A", -0.1, crops=(crop("a", -0.1),)),), MANIFEST, 0.2)
+    html = render(SUBJECT, (result("A", -0.1, crops=(crop("a", -0.1),)),), MANIFEST, BUDGET)
     assert not re.search(r"https?://|//|@import|url\(", re.sub(r"base64,[^']*", "", html))
     for tag, attributes in Page(html).tags:
         assert tag not in ("script", "link", "iframe", "object", "embed")
@@ -217,7 +235,7 @@ def test_nothing_is_loaded_from_elsewhere() -> None:
 
 
 def test_every_value_is_escaped() -> None:
-    picture = PictureResult(NASTY, 30.0, 29.0, 0.9, 0.9, 40.0)
+    picture = PictureResult(NASTY, 30.0, 29.0, 0.9, 0.9, 40.0, NASTY)
     found = DatasetResult(NASTY, NASTY, (picture,), (replace(crop(NASTY, -1.0), dataset=NASTY),))
     subject = Subject(NASTY, NASTY, 4, NASTY, NASTY, NASTY, False, 0.5)
     manifest = replace(
@@ -228,12 +246,17 @@ def test_every_value_is_escaped() -> None:
         ),
         model=replace(MANIFEST.model, weights=NASTY, weights_sha256=NASTY),
         engine_sha256=NASTY, engine_file=NASTY, device=NASTY,
-        drift=(DriftRecord(NASTY, 1.0, 1.0, 0.0, 1.0, NASTY, NASTY),),
+        drift=(DriftRecord(NASTY, 1.0, 1.0, 0.0, 1.0, NASTY, NASTY, NASTY, -1.0),),
         notes=(NASTY,), created=NASTY,
     )  # fmt: skip
-    html = render(subject, (found, DatasetResult(NASTY, NASTY, ())), manifest, 0.1)
+    html = render(subject, (found, DatasetResult(NASTY, NASTY, ())), manifest, BUDGET)
     assert "<script" not in html
     page = Page(html)
+    text = re.sub(r"\s+", " ", page.text)
+    assert f"Content Set Drift {NASTY} {NASTY} −1.000" in text
+    assert f"{NASTY} 0.000 dB on {NASTY} ({NASTY} −1.000 dB)" in text
+    named = Page(render(subject, (found,), manifest, BUDGET)).text
+    assert f"worst picture {NASTY}/{NASTY}, −1.000 dB" in named
     assert page.text.count("alert('x')") > 15
     assert page.count("script") == 0
 
@@ -249,8 +272,8 @@ def test_the_file_is_written_whole(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     path.write_text("an older one")
     results = (result("A", -0.1),)
-    write_report(path, SUBJECT, results, MANIFEST, 0.2)
-    assert path.read_text("utf-8") == render(SUBJECT, results, MANIFEST, 0.2)
+    write_report(path, SUBJECT, results, MANIFEST, BUDGET)
+    assert path.read_text("utf-8") == render(SUBJECT, results, MANIFEST, BUDGET)
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -6,6 +6,7 @@ import _thread
 import io
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ import av
 import numpy as np
 import pytest
 from srdeploy.errors import EngineError, MediaError
+from srdeploy.interruption import interruptible
 from srdeploy.runtime.video import VideoOptions, upscale_video
 from srdeploy.runtime.video.partial import PartialFile
 from srdeploy.runtime.video.reader import VideoReader
@@ -115,6 +117,21 @@ def test_an_interrupt_stops_the_run_and_removes_its_file(
     assert session.calls < 60
     assert output.read_bytes() == b"before"
     assert session.concurrent == 0  # the engine may now be closed
+
+
+def test_a_signal_while_the_file_is_made_leaves_none(
+    tmp_path: Path, Repeat: Any, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = PartialFile.__init__
+
+    def interrupted(self: PartialFile, output: Path) -> None:
+        made(self, output)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(PartialFile, "__init__", interrupted)
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        upscale_video(clip, tmp_path / "out.mp4", Repeat(2, 2), FAST)
+    assert [path.name for path in tmp_path.iterdir()] == [clip.name]
 
 
 def test_an_error_in_the_progress_callback_stops_the_run(
