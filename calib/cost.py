@@ -11,6 +11,7 @@ Modelled, where the target does not run here: the roofline of a GPU. Source: Wil
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ import onnx
 from ..export.macs import macs, shapes_at
 from ..export.quantise import quantisable_nodes, quantisable_weights
 from ..runtime.session import Session
-from ..runtime.timing import median_times
+from ..runtime.timing import timed_rounds
 from .ranges import Progress
 
 MEASURED_UNIT = "% of the time in float"
@@ -102,22 +103,23 @@ def measured_costs(
 ) -> Costs:
     """Costs of a graph by the clock, in percent of the time of the engine that is all in float.
 
-    Layers of a kind share what is measured of it by their multiply-accumulates. What is saved is
-    rounded to powers of 2: the order of the layers must not hang on what else the machine does.
+    Layers of a kind share what is measured of it by their multiply-accumulates. Engines are
+    compared within a round and what is saved is rounded to powers of 2, so that the order of the
+    layers does not hang on what else the machine does.
 
     Raises:
         SrDeployError: An engine cannot be built or run.
     """
     groups = kinds(model)
     every = quantisable_nodes(model)
-    all_int8, in_float, *times = _timed([(), every, *groups], open_engine, progress)
+    in_float, *slower = _compared([(), every, *groups], open_engine, progress)
     counts = macs(model, *COUNTED_AT)
     saved: dict[str, float] = {}
-    for group, milliseconds in zip(groups, times, strict=True):
-        gain = _rounded(100 * (milliseconds - all_int8) / in_float)
+    for group, ratio in zip(groups, slower, strict=True):
+        gain = _rounded(100 * (ratio - 1) / in_float)
         whole = sum(counts[name] for name in group)
         saved |= {name: gain * counts[name] / whole for name in group}
-    return Costs(MEASURED_UNIT, 100 * all_int8 / in_float, 100.0, {n: saved[n] for n in every})
+    return Costs(MEASURED_UNIT, 100 / in_float, 100.0, {n: saved[n] for n in every})
 
 
 def _rounded(percent: float) -> float:
@@ -127,10 +129,11 @@ def _rounded(percent: float) -> float:
     return math.copysign(2.0 ** round(math.log2(abs(percent))), percent)
 
 
-def _timed(
+def _compared(
     choices: Sequence[Sequence[str]], open_engine: Open, progress: Progress | None
 ) -> list[float]:
-    """Milliseconds a frame of each choice of float layers.
+    """Time of each choice of float layers but the first over that of the first: the median of the
+    rounds' ratios.
 
     Raises:
         SrDeployError: An engine cannot be built or run.
@@ -142,4 +145,6 @@ def _timed(
 
     with ExitStack() as opened:
         sessions = [opened.enter_context(open_engine(choice)) for choice in choices]
-        return median_times(sessions, (1, *TIMED_AT), done=told)
+        rounds = timed_rounds(sessions, (1, *TIMED_AT), done=told)
+    ratios = ([took / first for took in others] for first, *others in rounds)
+    return [statistics.median(own) for own in zip(*ratios, strict=True)]

@@ -233,7 +233,7 @@ class Int8Search:
             mark = "→" if index == report.chosen else " "
             self.say(
                 f"{mark} {trial.label}: {trial.int8_share:.0%} int8, {trial.drift:+z.3f} dB,"
-                f" {trial.cost:.4g} {report.cost_unit}"
+                f" about {trial.cost:.0f} {report.cost_unit}"
             )
 
     def _asked_here(self, target: Target) -> str:

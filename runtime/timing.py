@@ -10,16 +10,24 @@ import numpy as np
 
 from .session import Session
 
-ROUNDS = 5
+ROUNDS = 7
 
 
 def median_times(
+    sessions: Sequence[Session], shape: tuple[int, int, int], rounds: int = ROUNDS
+) -> list[float]:
+    """Median milliseconds a frame of each session; see :func:`timed_rounds`."""
+    times = timed_rounds(sessions, shape, rounds)
+    return [statistics.median(own) / shape[0] for own in zip(*times, strict=True)]
+
+
+def timed_rounds(
     sessions: Sequence[Session],
     shape: tuple[int, int, int],
     rounds: int = ROUNDS,
     done: Callable[[int], None] | None = None,
-) -> list[float]:
-    """Median milliseconds a frame of each session, over rounds in which each takes its turn.
+) -> list[list[float]]:
+    """Milliseconds of each session in rounds in which each takes its turn.
 
     Args:
         sessions: Open; each is warmed up first.
@@ -32,8 +40,7 @@ def median_times(
         session.upscale(frames)
         if done:
             done(warm)
-    times = [[_time(session, frames) for session in sessions] for _ in range(rounds)]
-    return [statistics.median(own) / shape[0] for own in zip(*times, strict=True)]
+    return [[_time(session, frames) for session in sessions] for _ in range(rounds)]
 
 
 def _time(session: Session, frames: np.ndarray) -> float:

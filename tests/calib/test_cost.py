@@ -111,6 +111,28 @@ def test_what_is_saved_hangs_on_no_small_change_of_the_clock(exported, monkeypat
     assert saved(1.0) == saved(1.05)
 
 
+def test_a_machine_that_slows_down_changes_no_cost(exported, monkeypatch) -> None:
+    """Rounds are compared within themselves."""
+    calls = 0
+
+    def slower(session: Slow, _: object) -> float:
+        nonlocal calls
+        calls += 1
+        return session.milliseconds * (1 + (calls - 1) // count)
+
+    count = len(kinds(exported)) + 2
+
+    def open_engine(choice: Sequence[str]) -> Session:
+        return Slow(100 + 3 * len(choice))
+
+    monkeypatch.setattr(timing, "_time", lambda session, _: session.milliseconds)
+    still = measured_costs(exported, open_engine)
+    monkeypatch.setattr(timing, "_time", slower)
+    moving = measured_costs(exported, open_engine)
+    assert moving.all_int8 == pytest.approx(still.all_int8)
+    assert moving.saved == still.saved
+
+
 def test_engines_are_closed_when_one_fails(exported) -> None:
     opened: list[Slow] = []
 

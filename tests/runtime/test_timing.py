@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from srdeploy.runtime import timing
 from srdeploy.runtime.session import Session
-from srdeploy.runtime.timing import median_times
+from srdeploy.runtime.timing import median_times, timed_rounds
 
 
 class Clocked(Session):
@@ -44,15 +44,21 @@ def test_sessions_take_turns_and_the_median_counts(clock: list[float]) -> None:
         Clocked("a", clock, called, 500, 10, 90, 11),  # its first frame is not timed
         Clocked("b", clock, called, 1, 20, 21, 4000),
     ]
-    warm: list[int] = []
-    found = median_times(sessions, (1, 6, 8), 3, warm.append)
-    assert found == pytest.approx([11, 21])
+    assert median_times(sessions, (1, 6, 8), 3) == pytest.approx([11, 21])
     assert called == ["a", "b"] * 4
-    assert warm == [1, 2]
     first, *others = [frames for session in sessions for frames in session.seen]
     assert (first.shape, first.dtype) == ((1, 6, 8, 3), np.uint8)
     assert len(np.unique(first)) > 50, "no flat frame, which some kernels take less time for"
     assert all(np.array_equal(first, frames) for frames in others)
+
+
+def test_rounds_tell_what_slowed_all_of_them(clock: list[float]) -> None:
+    called: list[str] = []
+    sessions = [Clocked("a", clock, called, 9, 10, 30), Clocked("b", clock, called, 9, 20, 60)]
+    warm: list[int] = []
+    rounds = timed_rounds(sessions, (1, 6, 8), 2, warm.append)
+    assert [second / first for first, second in rounds] == pytest.approx([2, 2])
+    assert warm == [1, 2]
 
 
 def test_the_time_is_that_of_a_frame(clock: list[float]) -> None:
