@@ -258,7 +258,9 @@ class Int8Search:
             )
 
         journal = self.calibrated(target).journal
-        return Costs(**journal.kept(measure, machine(), asked, target.rest_precision(), "costs"))
+        return Costs(
+            **journal.kept(measure, machine(), asked, target.rest_precision(), "costs by round")
+        )
 
     def _open(self, target: Target, float_nodes: Sequence[str]) -> Session:
         return self._choice(target, float_nodes)[0]
