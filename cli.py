@@ -365,7 +365,8 @@ def export_command(output: Output, path: Path | None, **options: Any) -> None:
 @click.option(
     "--int8",
     is_flag=True,
-    help="Compute in 8 bits, calibrated.  [default: the fastest float type that is safe]",
+    help="Compute in 8 bits, calibrated. Without any of the four: the fastest float type that is"
+    " safe.",
 )
 @click.option(
     "--calib",
@@ -588,7 +589,7 @@ def _tensorrt_options(options: dict[str, Any]) -> TensorRtOptions:
 @click.option(
     "--engine",
     type=FilePath(),
-    help="Engine or bundle to use.  [default: the newest here, built if there is none]",
+    help="Engine or bundle to use.  [default: the best here, built if there is none]",
 )
 @click.option("--tile", type=click.IntRange(16), help="Cut frames into tiles of this edge.")
 @click.option("--codec", help="Encoder, such as libx264 or libx265.")

@@ -50,7 +50,7 @@ def run(
         source: What to upscale; a binary stream gives a video as YUV4MPEG2.
         output: File or folder to write, or for a video a binary stream that takes
             YUV4MPEG2; None for ``STEM_xS`` beside the source.
-        engine: Engine or bundle to use, and where; None for the newest here, built if there
+        engine: Engine or bundle to use, and where; None for the best here, built if there
             is none.
         options: Encoding of videos, and the tile that larger frames are cut into.
         say: Takes lines for the user.
