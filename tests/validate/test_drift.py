@@ -22,6 +22,7 @@ from srdeploy.spec import (
     Budget,
     BuildConfig,
     ContentDrift,
+    DriftRecord,
     Manifest,
     ModelSpec,
     Precision,
@@ -363,6 +364,18 @@ def test_what_was_not_executed_cannot_pass() -> None:
     assert math.isnan(worst_drift((result("Set5", 0.0), idle)))
 
 
+def passport(*drift: DriftRecord) -> Manifest:
+    return Manifest(
+        BuildConfig("00", "openvino", "1", Precision.INT8),
+        ModelSpec("vapsr", "vapsr-x4", 4, 20),
+        "11",
+        "engine.onnx",
+        "cpu",
+        drift=drift,
+        budget=Budget(0.05, 0.2),
+    )
+
+
 def test_records_are_what_a_manifest_keeps() -> None:
     executed, idle = by_content(), DatasetResult("Set14", "torch", ())
     (record,) = to_records((executed, idle), executed_on="openvino")
@@ -379,16 +392,7 @@ def test_records_are_what_a_manifest_keeps() -> None:
     assert record.hard is False
     (hard,) = to_records((replace(executed, hard=True),), executed_on="openvino")
     assert hard == replace(record, hard=True)
-    manifest = Manifest(
-        BuildConfig("00", "openvino", "1", Precision.INT8),
-        ModelSpec("vapsr", "vapsr-x4", 4, 20),
-        "11",
-        "engine.onnx",
-        "cpu",
-        drift=(record, hard),
-        budget=Budget(0.05, 0.2),
-        kernel_bound=2.0,
-    )
+    manifest = replace(passport(record, hard), kernel_bound=2.0)
     assert load(Manifest, dump(manifest)) == manifest
     subject = Subject.of(manifest, Bicubic(4, target="onnxruntime"))
     assert (subject.executed_on, subject.engine_executed) == ("onnxruntime", False)
@@ -397,15 +401,7 @@ def test_records_are_what_a_manifest_keeps() -> None:
 
 def test_manifests_without_the_worst_picture_still_load() -> None:
     record = to_records((by_content(),), executed_on="openvino")[0]
-    manifest = Manifest(
-        BuildConfig("00", "openvino", "1", Precision.INT8),
-        ModelSpec("vapsr", "vapsr-x4", 4, 20),
-        "11",
-        "engine.onnx",
-        "cpu",
-        drift=(record,),
-        budget=Budget(0.05, 0.2),
-    )
+    manifest = passport(record)
     older = json.loads(dump(manifest))
     for name in ("worst", "worst_drift", "contents", "hard"):
         del older["drift"][0][name]
