@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from ..calib.build_page import to_json, write_build_page
 from ..calib.calibration_set import CalibrationSet
 from ..calib.int8 import MAX_DRIFT, MIN_INT8, Int8Result
 from ..calib.ranges import Progress
-from ..errors import BuildError, DriftExceeded, EngineError
+from ..errors import BuildError, EngineError
 from ..export.sizes import static_size
 from ..files import digest_file, write_bytes
 from ..runtime import gpu_facts
@@ -27,18 +26,13 @@ from ..spec import Budget, BuildConfig, Manifest, Precision, ShapeRange, TensorR
 from ..validate.datasets import Dataset, Pair
 from ..validate.drift import (
     DatasetResult,
-    check_budget,
-    held_drift,
-    within_budget,
-    worst_drift,
 )
-from ..validate.kernel_check import KernelDifference
 from ..validate.reference import open_reference
 from ..validate.reference_cache import ReferenceCache
 from ..validate.results import dataset_to_json
 from . import Say
 from .calibration import open_calibration_set
-from .fastest import TIE, fastest, lost
+from .delivery import best_of, compared, refuse_drift, refuse_kernels
 from .half_range import HalfRange
 from .int8_search import Int8Search
 from .one_engine import Built, Source, build_one, opened_target, timed_together
@@ -181,13 +175,13 @@ def build_engine(
         built = _build(job, targets, calibration, options, say, progress)
         in_float = _in_float(job, built, say) if calibration else []
         timed = timed_together(job, [*built, *in_float], say)
-    best = _best(timed[: len(built)], _searched_for(options))
-    _check_kernels(best)
-    _check_budget(best, options.budget)
+    best = best_of(timed[: len(built)], _searched_for(options))
+    refuse_kernels(best)
+    refuse_drift(best, options.budget)
     path = output or Path(best.manifest.engine_file)
     if in_float:
-        rival = _best(timed[len(built) :], options.budget)
-        best = _compared(best, rival, say)
+        rival = best_of(timed[len(built) :], options.budget)
+        best = compared(best, rival, say)
         if options.target == AUTO and output is None:
             _write_rival(rival, options, say)
     return _write(best, path, options, calibration)
@@ -260,27 +254,6 @@ def _in_float(source: Source, built: Sequence[Built], say: Say) -> list[Built]:
     ]
 
 
-def _compared(best: Built, rival: Built, say: Say) -> Built:
-    """Say how an int8 engine compares with the float engine; a note of it where that is better."""
-    said = f"{_named(best)}; {_named(rival)}"
-    if fastest([best, rival], lambda one: one.manifest) is best:
-        say(said)
-        return best
-    ours, theirs = (one.manifest.milliseconds or math.inf for one in (best, rival))
-    how = "faster" if theirs * TIE < ours else "as fast"
-    less = ", and loses less" if lost(rival.manifest) > lost(best.manifest) else ""
-    note = f"float is {how} here{less}: {said}"
-    manifest = dataclasses.replace(best.manifest, notes=(*best.manifest.notes, note))
-    return dataclasses.replace(best, manifest=manifest)
-
-
-def _named(built: Built) -> str:
-    """What an engine takes and loses, in a few words."""
-    build, took = built.manifest.build, built.manifest.milliseconds
-    speed = "" if took is None else f" {took:.0f} ms a frame"
-    return f"{build.target} {build.precision}{speed} at {worst_drift(built.quality):+z.3f} dB"
-
-
 def _asked(options: BuildOptions) -> BuildConfig:
     """What the options say of an engine, whatever the graph and the target."""
     return BuildConfig(
@@ -350,54 +323,6 @@ def _searched_for(options: BuildOptions) -> Budget | None:
     if options.budget is None and options.precision is Precision.INT8:
         return Budget.of_mean(MAX_DRIFT)
     return options.budget
-
-
-def _best(built: Sequence[Built], budget: Budget | None) -> Built:
-    """The fastest within the budget; where none is, the one that loses least.
-
-    Those whose kernels do not compute their graph come last: what is measured of them on the
-    proof pictures says nothing of others.
-    """
-    built = [b for b in built if not _kernel_finding(b)] or built
-    fitting = [b for b in built if budget is None or within_budget(b.quality, budget)]
-    if not fitting:
-        assert budget is not None
-        return max(built, key=lambda b: (bool(b.quality), held_drift(b.quality, budget)))
-    return fastest(fitting, lambda one: one.manifest)
-
-
-def _check_kernels(built: Built) -> None:
-    """Refuse an engine whose kernels do not compute its graph."""
-    if said := _kernel_finding(built):
-        beyond = [g.layers for g in built.manifest.kernel_groups if g.difference > g.bound]
-        where = f"; alone: {', '.join(beyond)}" if beyond else ""
-        raise BuildError(
-            f"the {built.manifest.build.target} engine is not delivered: {said}{where}",
-            "try another --target, or a float precision; --portable avoids sums that saturate",
-        )
-
-
-def _kernel_finding(built: Built) -> str:
-    """What is wrong with the kernels of an engine; empty where nothing is known to be."""
-    apart, bound = built.manifest.kernel_difference, built.manifest.kernel_bound
-    return "" if apart is None or bound is None else KernelDifference(apart, bound).finding
-
-
-def _check_budget(built: Built, budget: Budget | None) -> None:
-    """Hold the proof against the budget; of int8, say what the best was that was found."""
-    if budget is None:
-        return
-    try:
-        check_budget(built.quality, budget)
-    except DriftExceeded as exc:
-        if built.int8 is None or not built.quality:
-            raise
-        share, least = built.manifest.int8_mac_share, built.int8.report.min_int8
-        raise DriftExceeded(
-            f"{exc.message}; that is the best that was found, with {share:.0%} of the MACs in int8",
-            f"allow more with --max-drift, less int8 with --min-int8 (now {least:g}), train with"
-            " --finetune, or give --calib pictures like yours",
-        ) from exc
 
 
 def _targets(options: BuildOptions, say: Say) -> list[Target]:

@@ -13,11 +13,11 @@ from srdeploy.cli import main
 from srdeploy.commands.build_engine import (
     FOR_NVIDIA,
     BuildOptions,
-    _best,
     _searched_for,
     _targets,
     build_engine,
 )
+from srdeploy.commands.delivery import best_of
 from srdeploy.commands.one_engine import Built
 from srdeploy.errors import BuildError, TargetUnavailable
 from srdeploy.export.passes import run_passes
@@ -50,21 +50,21 @@ def engine(name: str, milliseconds: float | None, *drifts: float | None) -> Buil
 
 def test_the_fastest_within_the_budget_is_kept() -> None:
     ruined, good, slow = engine("a", 5, -8.3), engine("b", 9, -0.03), engine("c", 20, -0.001)
-    assert _best([ruined, good, slow], Budget.of_mean(0.05)) is good
-    assert _best([ruined, good, slow], Budget.of_mean(0.01)) is slow
-    assert _best([ruined, good, slow], Budget.of_mean(0.0001)) is slow, "none is: the least loss"
-    assert _best([ruined, good, slow], None) is ruined
-    assert _best([engine("d", None, None)], Budget.of_mean(0.05)).manifest.engine_file == "d"
+    assert best_of([ruined, good, slow], Budget.of_mean(0.05)) is good
+    assert best_of([ruined, good, slow], Budget.of_mean(0.01)) is slow
+    assert best_of([ruined, good, slow], Budget.of_mean(0.0001)) is slow, "none is: the least loss"
+    assert best_of([ruined, good, slow], None) is ruined
+    assert best_of([engine("d", None, None)], Budget.of_mean(0.05)).manifest.engine_file == "d"
 
 
 def test_of_engines_as_fast_as_each_other_the_better_is_kept() -> None:
     """And none is whose worst picture is beyond the budget, however good its mean."""
     quick, better = engine("a", 9.6, -0.04), engine("b", 10, -0.01)
-    assert _best([quick, better], Budget.of_mean(0.05)) is better
-    assert _best([quick, engine("c", 10.2, -0.01)], Budget.of_mean(0.05)) is quick
+    assert best_of([quick, better], Budget.of_mean(0.05)) is better
+    assert best_of([quick, engine("c", 10.2, -0.01)], Budget.of_mean(0.05)) is quick
     spread = engine("d", 2, 0.2, -0.21)
-    assert _best([spread, better], Budget(0.05, 0.2)) is better
-    assert _best([spread, better], Budget(0.05, 0.3)) is spread
+    assert best_of([spread, better], Budget(0.05, 0.2)) is better
+    assert best_of([spread, better], Budget(0.05, 0.3)) is spread
 
 
 def test_int8_is_always_chosen_by_a_budget() -> None:

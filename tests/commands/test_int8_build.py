@@ -15,10 +15,10 @@ from srdeploy.commands import int8_search
 from srdeploy.commands.build_engine import (
     BuildOptions,
     BuildResult,
-    _compared,
     _is_same,
     build_engine,
 )
+from srdeploy.commands.delivery import compared
 from srdeploy.commands.newest import engine_to_run
 from srdeploy.commands.one_engine import Built
 from srdeploy.runtime.engine import manifest_path, page_path, read_manifest
@@ -194,7 +194,7 @@ def test_how_an_engine_compares(
 ) -> None:
     said: list[str] = []
     ours = one("int8", *int8)
-    found = _compared(ours, one("float", *in_float), said.append)
+    found = compared(ours, one("float", *in_float), said.append)
     figures = (
         f"openvino int8 {int8[0]:.0f} ms a frame at {int8[1]:+z.3f} dB;"
         f" openvino fp32 {in_float[0]:.0f} ms a frame at {in_float[1]:+z.3f} dB"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from srdeploy.commands import build_engine as building
-from srdeploy.commands.build_engine import _best, _check_kernels
+from srdeploy.commands.delivery import best_of, refuse_kernels
 from srdeploy.commands.one_engine import Built
 from srdeploy.errors import BuildError
 from srdeploy.export.pair_sums import fit_pairs
@@ -127,12 +127,12 @@ def engine(name: str, milliseconds: float, difference: float | None) -> Built:
 
 def test_engines_whose_kernels_differ_are_not_delivered() -> None:
     fast, right, unknown = engine("a", 5, 8.9), engine("b", 9, 0.3), engine("c", 7, None)
-    assert _best([fast, right], None) is right
-    assert _best([fast, right, unknown], None) is unknown
-    assert _best([fast], None) is fast
+    assert best_of([fast, right], None) is right
+    assert best_of([fast, right, unknown], None) is unknown
+    assert best_of([fast], None) is fast
     with pytest.raises(BuildError, match="the a engine is not delivered: its kernels do not"):
-        _check_kernels(fast)
-    _check_kernels(right)
+        refuse_kernels(fast)
+    refuse_kernels(right)
 
 
 def test_a_build_with_such_kernels_leaves_nothing(
