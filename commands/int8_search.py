@@ -20,12 +20,12 @@ from ..runtime.processor import machine
 from ..runtime.session import Session
 from ..runtime.targets import Target
 from ..runtime.timing import median_times
-from ..spec import Budget, KernelGroup, Precision
+from ..spec import Budget, KernelGroup, Manifest, Precision
 from ..validate.drift import held_drift, worst_drift, worst_picture
 from . import Say
 from .calibration import bundled
 from .finetune import Recovered, recover, trained_on
-from .one_engine import Built, Source, build_one, check_kernels, open_choice
+from .one_engine import Built, Source, build_choice, build_one, check_kernels, comparable
 
 # How often a search that met the budget on the tuning windows, but not on the whole proof
 # pictures, goes on with half of the budget.
@@ -176,9 +176,8 @@ class Int8Search:
             alone = [name for name in kind if name in in_int8]
             if not alone:
                 continue
-            session, graph = self._choice(target, [name for name in every if name not in alone])
-            with session:
-                found = check_kernels(self.source, session, target, manifest, graph)
+            rest = [name for name in every if name not in alone]
+            found = check_kernels(self.source, target, *self._choice(target, rest))
             like = f" and {len(alone) - 1} alike" if len(alone) > 1 else ""
             groups.append(KernelGroup(f"{alone[0]}{like}", found.apart, found.bound))
             if self.progress:
@@ -263,14 +262,15 @@ class Int8Search:
         )
 
     def _open(self, target: Target, float_nodes: Sequence[str]) -> Session:
-        return self._choice(target, float_nodes)[0]
+        content, manifest, _ = self._choice(target, float_nodes)
+        return comparable(target.open(content, manifest), target, manifest)
 
-    def _choice(self, target: Target, float_nodes: Sequence[str]) -> tuple[Session, bytes]:
+    def _choice(self, target: Target, float_nodes: Sequence[str]) -> tuple[bytes, Manifest, bytes]:
         every = set(quantisable_nodes(self.source.model))
         model = self.calibrated(target).repaired.quantiser.graph(
             float_nodes, target.written_rest(target.rest_precision())
         )
-        return open_choice(self.source, target, model, set(float_nodes) != every)
+        return build_choice(self.source, target, model, set(float_nodes) != every)
 
     def _search(self, target: Target, costs: Costs | None, limit: float) -> Int8Result:
         rest = target.rest_precision()

@@ -162,10 +162,10 @@ def build_one(
     return measured
 
 
-def open_choice(
+def build_choice(
     source: Source, target: Target, model: onnx.ModelProto, int8: bool
-) -> tuple[Session, bytes]:
-    """Build and open an engine of ``model`` to time or check it.
+) -> tuple[bytes, Manifest, bytes]:
+    """Build an engine of ``model`` to time or check it.
 
     Args:
         source: What it was made from.
@@ -174,7 +174,7 @@ def open_choice(
         int8: Whether any is.
 
     Returns:
-        The session, and the graph that it executes.
+        The engine, its manifest, and the graph that it executes.
 
     Raises:
         SrDeployError: The graph is refused.
@@ -193,7 +193,7 @@ def open_choice(
     config = target.settle(config, graph)
     built = target.build(graph, config)
     manifest = Manifest(config, source.spec, "", "an engine to time", built.device)
-    return comparable(target.open(built.content, manifest), target, manifest), graph
+    return built.content, manifest, graph
 
 
 def comparable(session: Session, target: Target, manifest: Manifest) -> FittingSession:
@@ -249,7 +249,7 @@ def _measured(source: Source, target: Target, built: Built, graph: bytes, say: S
         with target.open(built.content, manifest) as session:
             quality = measured_quality(source, session, target, manifest)
             if manifest.build.precision is Precision.INT8:
-                found = check_kernels(source, session, target, manifest, graph)
+                found = check_kernels(source, target, built.content, manifest, graph)
                 manifest = dataclasses.replace(
                     manifest, kernel_difference=found.apart, kernel_bound=found.bound
                 )
@@ -282,19 +282,23 @@ def measured_quality(
 
 
 def check_kernels(
-    source: Source, session: Session, target: Target, manifest: Manifest, graph: bytes
+    source: Source, target: Target, content: bytes, manifest: Manifest, graph: bytes
 ) -> KernelDifference:
-    """How far the kernels of an int8 engine are from its graph."""
+    """How far the kernels of an int8 engine are from its graph: as it is opened here, and as a
+    plain session of its library opens it."""
     build = manifest.build
     bound = target.uses_profiles or all(profile.is_static for profile in build.profiles)
     height, width = build.shapes.minimum if bound else CHECKED_SIZE
     least = source.spec.minimum_size
     frames = adversarial_frames(max(height, least), max(width, least))
-    written = WrittenSession(graph, source.spec.scale)
-    engine, as_written, network = (
-        comparable(s, target, manifest) for s in (session, written, source.reference)
-    )
-    return kernel_difference(engine, as_written, network, frames)
+    opened = target.open(content, manifest), target.open_plain(content, manifest)
+    with ExitStack() as held:
+        engines = [held.enter_context(session) for session in opened if session is not None]
+        written = WrittenSession(graph, source.spec.scale)
+        *compared, as_written, network = (
+            comparable(s, target, manifest) for s in (*engines, written, source.reference)
+        )
+        return kernel_difference(compared, as_written, network, frames)
 
 
 def _layer_times(target: Target, built: Built, say: Say) -> dict[str, float]:

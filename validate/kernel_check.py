@@ -13,6 +13,7 @@ differs from the network: where sums saturate, a blue flat differs by 9, its gra
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,21 +71,21 @@ class KernelDifference:
 
 
 def kernel_difference(
-    engine: Session, written: Session, network: Session, frames: Frames
+    engines: Sequence[Session], written: Session, network: Session, frames: Frames
 ) -> KernelDifference:
     """Compare an engine with its graph as it is written.
 
     Args:
-        engine: As it executes.
+        engines: As it executes, in each way that it is opened.
         written: The same graph, computed as it is written.
         network: In float32.
         frames: What all of them upscale, one after the other.
     """
     found = []
     for frame in frames:
-        ours, theirs, true = (
-            session.upscale(frame[None]).astype(int) for session in (engine, written, network)
-        )
-        own = float(np.abs(theirs - true).mean())
-        found.append(KernelDifference(float(np.abs(ours - theirs).mean()), max(BOUND, own)))
+        theirs, true = (session.upscale(frame[None]).astype(int) for session in (written, network))
+        bound = max(BOUND, float(np.abs(theirs - true).mean()))
+        for engine in engines:
+            apart = np.abs(engine.upscale(frame[None]).astype(int) - theirs)
+            found.append(KernelDifference(float(apart.mean()), bound))
     return max(found, key=lambda difference: difference.apart / difference.bound)

@@ -171,6 +171,11 @@ class Target(ABC):
         session.minimum_size = manifest.model.minimum_size
         return session
 
+    def open_plain(self, content: bytes, manifest: Manifest) -> Session | None:
+        """An engine as a program of somebody else's opens it, with the default options of its
+        library; None where :meth:`open` does just that."""
+        return None
+
     @abstractmethod
     def _open(self, content: bytes, manifest: Manifest, parallel: int, device: int) -> Session:
         """What :meth:`open` does, by target."""

@@ -15,7 +15,9 @@ from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
+import onnx
 import openvino as ov
+from onnx import helper
 
 from ...errors import BuildError, EngineError
 from ...plugins.onnx_functions import inline_functions
@@ -107,6 +109,46 @@ class OpenVinoSession(Session):
         self._idle.clear()
 
 
+class PlainSession(Session):
+    """An engine in OpenVINO with default options, compiled once for frames of any size."""
+
+    target = "openvino"
+
+    def __init__(self, content: bytes, manifest: Manifest) -> None:
+        self.scale = manifest.model.scale
+        core = ov.Core()
+        self._compiled = core.compile_model(core.read_model(content), DEVICE)
+
+    def _upscale(self, frames: Frames) -> Frames:
+        return np.array(self._compiled(frames)[0])
+
+
+def keep_biases(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A graph whose convolutions keep their biases where frames may have any size.
+
+    OpenVINO 2026.4 moves the bias of a convolution that is quantised next into the range of that
+    FakeQuantize once a shape is read from the convolution too, which its own rewriting of shapes
+    may bring about; compiled for any size, that FakeQuantize takes the first channel's range for
+    all. A LeakyRelu of slope 1 between the two changes nothing, is fused, and prevents it.
+    """
+    if not any(node.op_type == "Shape" for node in model.graph.node):
+        return model
+    kept = onnx.ModelProto()
+    kept.CopyFrom(model)
+    biased = {n.output[0] for n in model.graph.node if n.op_type == "Conv" and len(n.input) > 2}
+    quantised = {n.input[0] for n in model.graph.node if n.op_type == "QuantizeLinear"}
+    del kept.graph.node[:]
+    for node in model.graph.node:
+        copied = kept.graph.node.add()
+        copied.CopyFrom(node)
+        if node.output[0] in biased & quantised:
+            (name,) = node.output
+            copied.output[0] = f"{name}/biased"
+            same = helper.make_node("LeakyRelu", [copied.output[0]], [name], alpha=1.0)
+            kept.graph.node.append(same)
+    return kept
+
+
 class OpenVinoTarget(Target):
     """Builds for and runs on this machine's CPU."""
 
@@ -141,7 +183,7 @@ class OpenVinoTarget(Target):
     def build(self, graph: bytes, config: BuildConfig) -> BuiltEngine:
         try:
             model = parse_graph(graph)
-            content = inline_functions(model).SerializeToString()
+            content = keep_biases(inline_functions(model)).SerializeToString()
             core = ov.Core()
             static = core.read_model(content)
             static.reshape([1, *config.shapes.minimum, 3])
@@ -153,6 +195,9 @@ class OpenVinoTarget(Target):
                 "try another precision, or --target onnxruntime",
             ) from exc
         return BuiltEngine(content, device, int8_sums.note_on(config))
+
+    def open_plain(self, content: bytes, manifest: Manifest) -> Session:
+        return PlainSession(content, manifest)
 
     def _open(self, content: bytes, manifest: Manifest, parallel: int, device: int) -> Session:
         try:

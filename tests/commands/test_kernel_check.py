@@ -48,13 +48,13 @@ def test_the_frames_bring_sums_to_their_limits(size: tuple[int, int]) -> None:
 def test_a_difference_in_one_kind_of_picture_is_found() -> None:
     frames = adversarial_frames()
     same = Repeating()
-    assert kernel_difference(same, Repeating(), same, frames) == KernelDifference(0, BOUND)
+    assert kernel_difference([same], Repeating(), same, frames) == KernelDifference(0, BOUND)
     darker = Repeating(lambda f: np.where((f == (0, 0, 255)).all(-1, keepdims=True), 0, f))
-    found = kernel_difference(darker, same, same, frames)
+    found = kernel_difference([darker], same, same, frames)
     assert found.apart == pytest.approx(255 / 3)
     assert "85.0 code values apart" in found.finding
     off_by_one = Repeating(lambda f: f ^ 1)
-    assert kernel_difference(off_by_one, same, same, frames).apart == pytest.approx(1)
+    assert kernel_difference([off_by_one], same, same, frames).apart == pytest.approx(1)
 
 
 def test_a_frame_may_differ_as_much_as_its_graph_does() -> None:
@@ -62,10 +62,10 @@ def test_a_frame_may_differ_as_much_as_its_graph_does() -> None:
     frames = adversarial_frames()
     same = Repeating()
     noisy = Repeating(lambda f: np.where(len(np.unique(f)) > 3, f // 2, f))  # the ramp alone
-    assert kernel_difference(noisy, same, noisy, frames).finding == ""
-    assert kernel_difference(noisy, same, same, frames).finding
+    assert kernel_difference([noisy], same, noisy, frames).finding == ""
+    assert kernel_difference([noisy], same, same, frames).finding
     both = Repeating(lambda f: np.where((f == 255).all(-1, keepdims=True), 200, noisy.change(f)))
-    assert kernel_difference(both, same, noisy, frames).finding
+    assert kernel_difference([both], same, noisy, frames).finding
 
 
 class OneLayer(Session):
@@ -99,7 +99,7 @@ def test_pairs_that_saturate_are_found_and_fitted_weights_are_not() -> None:
     frames = adversarial_frames()
     for weights, right in ((codes, False), (fit_pairs(codes, 0), True)):
         exact, there = (OneLayer(weights, pairs) for pairs in (False, True))
-        found = kernel_difference(there, exact, exact, frames)
+        found = kernel_difference([there], exact, exact, frames)
         assert (found.finding == "") == right, found
         assert (found.apart == 0) == right
 

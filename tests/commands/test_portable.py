@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import onnx
@@ -10,7 +9,6 @@ import pytest
 from click.testing import CliRunner
 from onnx import numpy_helper
 from srdeploy import data
-from srdeploy.bench import avx2
 from srdeploy.cli import main
 from srdeploy.commands.build_engine import BuildOptions, BuildResult, build_engine
 from srdeploy.errors import StaleEngine
@@ -83,15 +81,3 @@ def test_portable_without_effect_is_an_error(words: tuple[str, ...], said: str) 
     done = CliRunner().invoke(main, ["build-engine", "--portable", *words])
     assert done.exit_code == 2
     assert said in " ".join(done.output.split())
-
-
-@pytest.mark.slow
-def test_the_kernels_of_a_cpu_with_avx2_alone(capfd: pytest.CaptureFixture[str]) -> None:
-    """ONNX Runtime and OpenVINO themselves, on an emulated one."""
-    if shutil.which(avx2.EMULATOR) is None:
-        pytest.skip(f"no {avx2.EMULATOR}")
-    avx2.emulated("--inside")
-    for line in capfd.readouterr().out.splitlines()[1:]:
-        worst = max(map(int, line.split()[-2:]))
-        safe = "fitted" in line or "depthwise" in line
-        assert worst <= 1 if safe else worst > 1, line

@@ -1,23 +1,20 @@
-"""What an x86 CPU with AVX2 alone computes of int8 engines, on any x86 machine with Linux.
+"""What CPUs of other kinds compute of int8 engines, on this machine (bench/cpu.py).
 
-    python -m srdeploy.bench.avx2                              the kernels, on inputs that saturate
-    python -m srdeploy.bench.avx2 ENGINE --data DIR [--pictures N]
-                                                               an engine, picture by picture
+    python -m srdeploy.bench.int8_cpus                       the kernels, on inputs that saturate
+    python -m srdeploy.bench.int8_cpus ENGINE… --data DIR… [--cpu KIND…] [--pictures N]
+                                                             engines, picture by picture
 
-The CPU is emulated by ``qemu-x86_64`` (Debian: qemu-user 7.2 or newer) as an Intel Haswell, which
-has no 8-bit dot product (VNNI): ONNX Runtime and OpenVINO choose and execute the kernels that they
-have for it. An engine is opened by a plain session of its runtime with default options. Figures are
-exact, times mean nothing.
+An engine is opened by a plain session of its runtime with default options; its drift is against
+PyTorch as it runs on this CPU.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +24,11 @@ from onnx import helper, numpy_helper
 
 from ..export.pair_sums import fit_pairs
 from ..runtime.engine import read_engine
-from ..spec import Precision
 from ..validate.datasets import find_datasets
 from ..validate.metrics import cut_border, luma, psnr
+from .cpu import KINDS, as_seen
 
-EMULATOR, CPU = "qemu-x86_64", "Haswell-noTSX"
+HERE = "here"
 EDGE = 8
 WORST = 5
 """Pictures that are listed of a set."""
@@ -152,64 +149,82 @@ def upscale(engine: Path, frames: Path, out: Path) -> None:
         made = {}
         for key in given:
             made[key] = np.asarray(run(given[key][None])[0])
-            print(".", end="", file=sys.stderr, flush=True)
     np.savez(out, **made)  # type: ignore[arg-type]
 
 
-def compare(engine: Path, folder: Path, most: int) -> None:
-    """Drift of an engine on this CPU and on the emulated one, picture by picture."""
+def compare(
+    engines: Sequence[Path], folders: Sequence[Path], cpus: Sequence[str], most: int
+) -> None:
+    """Drift of engines on CPUs of these kinds, picture by picture."""
     from ..commands.validate import reference_model
     from ..validate.reference import open_reference
 
-    _, manifest = read_engine(engine)
-    if manifest.build.precision is not Precision.INT8:
-        sys.exit("only int8 engines differ")
-    scale = manifest.model.scale
-    model, spec = reference_model(engine, manifest, None)
-    for dataset in find_datasets(folder, scale):
-        pairs = dataset.pairs[:most] if most else dataset.pairs
-        read = {pair.name: pair.read() for pair in pairs}
-        with tempfile.TemporaryDirectory() as place, open_reference(model, spec) as reference:
-            lr, there, here = (Path(place) / f"{name}.npz" for name in ("lr", "there", "here"))
-            np.savez(lr, **{name: low for name, (low, _) in read.items()})  # type: ignore[arg-type]
-            upscale(engine, lr, here)
-            emulated("--inside", str(engine), str(lr), str(there))
-            with np.load(there) as theirs, np.load(here) as ours:
-                drifts: dict[str, tuple[float, float]] = {}
-                for name, (low, high) in read.items():
-                    truth = plane(high, scale)
-                    exact = psnr(plane(reference.upscale(low[None])[0], scale), truth)
-                    here_psnr, there_psnr = (
-                        psnr(plane(made[name], scale), truth) for made in (ours, theirs)
-                    )
-                    drifts[name] = here_psnr - exact, there_psnr - exact
-        for name in sorted(drifts, key=lambda name: drifts[name][1])[:WORST]:
-            print(f"  {name:<24}{drifts[name][0]:+z9.3f}{drifts[name][1]:+z9.3f}")
-        means = [float(np.mean(column)) for column in zip(*drifts.values(), strict=True)]
-        figures = "".join(f"{mean:+z9.3f}" for mean in means)
-        print(f"{dataset.name + ', mean':<26}{figures}  (here, AVX2 alone)")
+    manifests = {engine: read_engine(engine)[1] for engine in engines}
+    exact: dict[tuple[str, str, str], float] = {}
+    print(f"{'':<44}" + "".join(f"{cpu:>12}" for cpu in cpus))
+    for engine, manifest in manifests.items():
+        scale = manifest.model.scale
+        model, spec = reference_model(engine, manifest, None)
+        for dataset in (one for folder in folders for one in find_datasets(folder, scale)):
+            pairs = dataset.pairs[:most] if most else dataset.pairs
+            read = {pair.name: pair.read() for pair in pairs}
+            missing = [name for name in read if (str(model), dataset.name, name) not in exact]
+            if missing:
+                with open_reference(model, spec) as reference:
+                    for name in missing:
+                        low, high = read[name]
+                        made = reference.upscale(low[None])[0]
+                        exact[str(model), dataset.name, name] = quality(made, high, scale)
+            drifts = np.array(
+                [
+                    [
+                        quality(made[name], high, scale) - exact[str(model), dataset.name, name]
+                        for name, (_, high) in read.items()
+                    ]
+                    for made in (run_on(cpu, engine, read) for cpu in cpus)
+                ]
+            )
+            print(row(f"{engine.name}, {dataset.name}", drifts.mean(1)))
+            names = list(read)
+            for place in np.argsort(drifts.min(0))[:WORST]:
+                print(row(f"  {names[place]}", drifts[:, place]), flush=True)
 
 
-def plane(picture: NDArray[np.uint8], scale: int) -> NDArray[np.float64]:
-    """What PSNR is taken of."""
-    return cut_border(luma(picture), scale)
+def row(label: str, figures: NDArray[np.float64]) -> str:
+    """A line of the table."""
+    return f"{label:<44}" + "".join(f"{figure:+z12.3f}" for figure in figures)
 
 
-def emulated(*words: str) -> None:
-    """Run this file on the emulated CPU."""
-    if shutil.which(EMULATOR) is None:
-        sys.exit(f"there is no {EMULATOR}: apt-get install qemu-user")
-    command = [EMULATOR, "-cpu", CPU, sys.executable, "-m", "srdeploy.bench.avx2", *words]
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        sys.exit(done.stderr)
+def run_on(
+    cpu: str, engine: Path, read: Mapping[str, tuple[NDArray[np.uint8], Any]]
+) -> dict[str, NDArray[np.uint8]]:
+    """What an engine makes of pictures on a CPU of this kind."""
+    with tempfile.TemporaryDirectory() as place:
+        lr, out = (Path(place) / f"{name}.npz" for name in ("lr", "out"))
+        np.savez(lr, **{name: low for name, (low, _) in read.items()})  # type: ignore[arg-type]
+        inside(cpu, Path(place), str(engine), str(lr), str(out))
+        with np.load(out) as made:
+            return dict(made)
+
+
+def quality(picture: NDArray[np.uint8], truth: NDArray[np.uint8], scale: int) -> float:
+    """PSNR of luma in dB."""
+    return psnr(*(cut_border(luma(one), scale) for one in (picture, truth)))
+
+
+def inside(cpu: str, place: Path, *words: str) -> None:
+    """Run this file on a CPU of this kind."""
+    command = [sys.executable, "-m", "srdeploy.bench.int8_cpus", "--inside", *words]
+    environment = None if cpu == HERE else as_seen(cpu, place)
+    subprocess.run(command, env=environment, check=True)
 
 
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("engine", nargs="?", type=Path)
-    parser.add_argument("--data", type=Path)
+    parser.add_argument("engines", nargs="*", type=Path)
+    parser.add_argument("--data", type=Path, nargs="+", default=[])
+    parser.add_argument("--cpu", nargs="+", choices=(HERE, *KINDS), default=[HERE, "avx2"])
     parser.add_argument("--pictures", type=int, default=0, help="of each set; 0 for all")
     parser.add_argument("--inside", nargs="*", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -217,10 +232,13 @@ def main() -> None:
         upscale(*map(Path, given.inside))
     elif given.inside is not None:
         kernels()
-    elif given.engine:
-        compare(given.engine, given.data, given.pictures)
+    elif given.engines:
+        compare(given.engines, given.data, given.cpu, given.pictures)
     else:
-        emulated("--inside")
+        for cpu in given.cpu:
+            print(cpu, flush=True)
+            with tempfile.TemporaryDirectory() as place:
+                inside(cpu, Path(place))
 
 
 if __name__ == "__main__":
