@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
 
 from ..export.macs import macs, shapes_at
@@ -33,8 +34,18 @@ COUNTED_AT = (64, 64)
 TIMED_AT = (120, 160)
 """Height and width of the frames that are timed."""
 
-NOTICED = 1.0
-"""Percent of a frame's time below which a gain is taken for none: the clock is not that good."""
+NOTICED = 8.0
+"""Percent of a frame's time below which a gain is taken for none: the same engine, opened anew, was
+up to 5 % faster or slower, by where its buffers lie in memory."""
+
+STEP = 4.0
+"""Gains are rounded to its powers, so that another hour's clock makes no other engine."""
+
+ROUNDS, REPEATED = 5, 2
+"""How often each engine is timed, and how often all are opened anew."""
+
+SMALL = 0.05
+"""Share of the multiply-accumulates below which a kind of layers cannot change the time much."""
 # Multiply-accumulates in 16 bits for which a GPU could read a byte: 165 TFLOP/s of dense fp16
 # and 1 TB/s (RTX 4090) make 82, 990 and 3.35 (H100) 148. int8 has twice the MACs, half the bytes.
 MACS_PER_BYTE = 100.0
@@ -104,47 +115,56 @@ def measured_costs(
     """Costs of a graph by the clock, in percent of the time of the engine that is all in float.
 
     Layers of a kind share what is measured of it by their multiply-accumulates. Engines are
-    compared within a round and what is saved is rounded to powers of 2, so that the order of the
-    layers does not hang on what else the machine does.
+    compared within a round; what kinds of few multiply-accumulates seem to save is taken for the
+    error of what they are compared with.
 
     Raises:
         SrDeployError: An engine cannot be built or run.
     """
     groups = kinds(model)
     every = quantisable_nodes(model)
-    in_float, *slower = _compared([(), every, *groups], open_engine, progress)
     counts = macs(model, *COUNTED_AT)
+    whole = [sum(counts[name] for name in group) for group in groups]
+    ratios = _compared([(), every, *groups], open_engine, progress)
+    small = [
+        ratio
+        for ratio, count in zip(ratios[1:], whole, strict=True)
+        if count < SMALL * sum(counts.values())
+    ]
+    in_float, *slower = np.array(ratios) / statistics.median([1.0, *small])
     saved: dict[str, float] = {}
-    for group, ratio in zip(groups, slower, strict=True):
+    for group, ratio, count in zip(groups, slower, whole, strict=True):
         gain = _rounded(100 * (ratio - 1) / in_float)
-        whole = sum(counts[name] for name in group)
-        saved |= {name: gain * counts[name] / whole for name in group}
-    return Costs(MEASURED_UNIT, 100 / in_float, 100.0, {n: saved[n] for n in every})
+        saved |= {name: gain * counts[name] / count for name in group}
+    return Costs(MEASURED_UNIT, float(100 / in_float), 100.0, {n: saved[n] for n in every})
 
 
 def _rounded(percent: float) -> float:
-    """To a power of 2 where the clock can tell it from none, else 0."""
+    """To 16, 64 … where the clock can tell it from none, else 0."""
     if abs(percent) < NOTICED:
         return 0.0
-    return math.copysign(2.0 ** round(math.log2(abs(percent))), percent)
+    return math.copysign(STEP ** round(math.log(abs(percent), STEP)), percent)
 
 
 def _compared(
     choices: Sequence[Sequence[str]], open_engine: Open, progress: Progress | None
 ) -> list[float]:
     """Time of each choice of float layers but the first over that of the first: the median of the
-    rounds' ratios.
+    rounds' ratios, on average over engines that are opened anew.
 
     Raises:
         SrDeployError: An engine cannot be built or run.
     """
+    found = []
+    for repeat in range(REPEATED):
 
-    def told(done: int) -> None:
-        if progress:
-            progress("timing layers", done, len(choices))
+        def told(done: int, before: int = repeat * len(choices)) -> None:
+            if progress:
+                progress("timing layers", before + done, REPEATED * len(choices))
 
-    with ExitStack() as opened:
-        sessions = [opened.enter_context(open_engine(choice)) for choice in choices]
-        rounds = timed_rounds(sessions, (1, *TIMED_AT), done=told)
-    ratios = ([took / first for took in others] for first, *others in rounds)
-    return [statistics.median(own) for own in zip(*ratios, strict=True)]
+        with ExitStack() as opened:
+            sessions = [opened.enter_context(open_engine(choice)) for choice in choices]
+            rounds = timed_rounds(sessions, (1, *TIMED_AT), ROUNDS, told)
+        ratios = [[took / first for took in others] for first, *others in rounds]
+        found.append(np.median(ratios, axis=0))
+    return [float(ratio) for ratio in np.mean(found, axis=0)]

@@ -1,15 +1,16 @@
 """Which layers stay in int8: what is fastest within the drift budget, and never too few.
 
-Leaving a layer in float gives back what it loses and costs what its int8 saves. Layers that
-int8 does not speed up are float from the start, as far as the least share of int8 allows. The
-others are taken in the order of loss for what they save, so that each step of the path is the
-cheapest repair left; the shortest path within the budget is found by halving, every point of
-it measured by executing the graph. Where the share is used up before the budget is met, it goes
-to the layers that lose most, whatever they cost.
+Leaving a layer in float gives back what it loses and costs what its int8 saves, which is less than
+nothing where int8 is the slower one. At a price for a decibel, the layers in float are those that
+gain most by both, as far as the least share of int8 allows. The lowest price whose choice is within
+the budget is found by halving, every choice measured by executing the graph. Source of the price:
+Everett, "Generalized Lagrange Multiplier Method for Solving Problems of Optimum Allocation of
+Resources", Operations Research 11(3), 1963.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -28,6 +29,12 @@ Windows = NDArray[np.float64]
 
 MARGIN = 0.75
 """Share of the budget that may be lost on the tuning windows: other pictures lose more."""
+
+FINEST = 1.05
+"""Ratio of two prices from which they are taken for one."""
+
+MOST = 10
+"""Choices that a search measures, about."""
 
 
 def search(
@@ -57,11 +64,10 @@ def search(
         Everything that was tried, from little float to much, and which of it is the choice:
         the cheapest within the budget, or where none is, the one that loses least.
     """
-    cheapest, free = _path(ranked, macs, costs, min_int8)
     total = max(sum(macs.values()), 1)
     quantisable = sum(macs[node.node] for node in ranked)
+    layers = _Layers(ranked, macs, costs, quantisable - min_int8 * total, tail)
     known: dict[Choice, Trial] = {}
-    most = len(cheapest).bit_length() + 2
 
     def trial(chosen: Choice) -> Trial:
         if chosen not in known:
@@ -70,99 +76,99 @@ def search(
             label = f"{len(chosen)} layer{plural} in float" if chosen else "all layers in int8"
             known[chosen] = Trial(label, chosen, measure(chosen), share, costs.of(chosen))
             if progress:
-                progress("searching", len(known), max(most, len(known)))
+                progress("searching", len(known), max(MOST, len(known)))
         return known[chosen]
 
     def fits(chosen: Choice) -> bool:
         return trial(chosen).drift >= -max_drift * MARGIN
 
     trial(())
-    found = _shortest(cheapest, free, fits)
-    if found is None:
-        found = _shortest(_most_regained(ranked, macs, min_int8, tail), 0, fits)
-    if found is None:
-        tried = [chosen for chosen in known if chosen or not free]
-        found = max(tried, key=lambda chosen: known[chosen].drift)
+    low, high = layers.prices
+    if not fits(layers.at(low)) and fits(layers.at(high)):
+        while layers.at(low) != layers.at(high) and high / low > FINEST:
+            middle = math.sqrt(low * high)
+            low, high = (low, middle) if fits(layers.at(middle)) else (middle, high)
+    within = [chosen for chosen in known if fits(chosen)]
+    if within:
+        found = min(within, key=lambda chosen: (known[chosen].cost, -known[chosen].drift))
+    else:
+        found = max(known, key=lambda chosen: known[chosen].drift)
     trials = sorted(known.values(), key=lambda t: (len(t.float_nodes), -t.int8_share))
     return tuple(trials), trials.index(known[found])
 
 
-def _shortest(path: Choice, first: int, fits: Callable[[Choice], bool]) -> Choice | None:
-    """The shortest part of a path from its beginning that fits, found by halving; None for none."""
-    low, high = first, len(path)
-    if fits(path[:low]):
-        return path[:low]
-    if not fits(path[:high]):
-        return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if fits(path[:middle]) else (middle, high)
-    return path[:high]
+class _Layers:
+    """What can be in int8, for choices of what is in float.
 
-
-def _most_regained(
-    ranked: Sequence[NodeDrift], macs: Mapping[str, int], min_int8: float, tail: float
-) -> Choice:
-    """Layers whose floats regain most within the share, that which regains most first.
-
-    What several layers lose in a tuning window is taken for the sum of what each does. Both rules
-    for filling a knapsack are tried, by gain and by gain for what it takes.
+    Args:
+        ranked: What each layer alone loses; what several lose in a tuning window is taken for the
+            sum.
+        macs: Multiply-accumulates of each.
+        costs: What int8 saves in each.
+        spare: Multiply-accumulates that may be in float.
+        tail: Times the mean's loss that the worst window may lose.
     """
-    lost = np.array([node.windows or (node.drift,) for node in ranked])
-    weights = np.array([float(macs[node.node]) for node in ranked])
-    spare = _spare(ranked, macs, min_int8)
-    filled = [_filled(lost, weights, spare, per, tail) for per in (np.ones_like(weights), weights)]
-    best = max(filled, key=lambda chosen: _held(lost, chosen, tail))
-    return tuple(ranked[index].node for index in best)
 
+    def __init__(
+        self,
+        ranked: Sequence[NodeDrift],
+        macs: Mapping[str, int],
+        costs: Costs,
+        spare: float,
+        tail: float,
+    ) -> None:
+        self._names = [node.node for node in ranked]
+        self._lost = np.array([node.windows or (node.drift,) for node in ranked])
+        self._saved = np.array([costs.saved[name] for name in self._names])
+        self._macs = np.array([float(macs[name]) for name in self._names])
+        self._spare, self._tail = spare, tail
+        self._chosen: dict[float, Choice] = {}
 
-def _filled(lost: Windows, weights: Windows, spare: float, per: Windows, tail: float) -> list[int]:
-    chosen: list[int] = []
-    while True:
-        able = [
-            index
-            for index in range(len(lost))
-            if index not in chosen and weights[index] <= spare + 1e-6
-        ]
-        now = _held(lost, chosen, tail)
-        gains = {i: (_held(lost, [*chosen, i], tail) - now) / per[i] for i in able}
-        if not gains or max(gains.values()) <= 0:
-            return chosen
-        chosen.append(max(gains, key=gains.__getitem__))
-        spare -= weights[chosen[-1]]
+    @property
+    def prices(self) -> tuple[float, float]:
+        """The least and the highest price that tell choices apart: at the one costs alone count, at
+        the other losses alone."""
+        saved = np.abs(self._saved[self._saved != 0])
+        gains = self._gains(self._lost.sum(0))
+        gains = gains[gains > 0]
+        if not saved.size or not gains.size:
+            return 1.0, 1.0
+        return float(saved.min() / gains.sum()) / 2, float(saved.sum() / gains.min()) * 2
 
+    def at(self, price: float) -> Choice:
+        """Layers to leave in float, at a price for a decibel.
 
-def _held(lost: Windows, in_float: Sequence[int], tail: float) -> float:
-    """The mean and the worst window together: of the worst alone, most layers would not count."""
-    windows = np.delete(lost, in_float, axis=0).sum(axis=0)
-    return float(windows.mean() + windows.min() / tail)
+        Both rules for filling a knapsack are tried, by gain and by gain for what it takes.
+        """
+        if price not in self._chosen:
+            filled = [self._filled(price, per) for per in (np.ones_like(self._macs), self._macs)]
+            _, best = max(filled, key=lambda made: made[0])
+            self._chosen[price] = tuple(self._names[index] for index in best)
+        return self._chosen[price]
 
+    def _filled(self, price: float, per: Windows) -> tuple[float, list[int]]:
+        """Gain and layers, the best first."""
+        left, spare, gained = self._lost.sum(0), self._spare, 0.0
+        chosen: list[int] = []
+        while True:
+            scores = price * self._gains(left) - self._saved
+            able = (
+                (self._macs <= spare + 1e-6) & (scores >= 0) & ((scores > 0) | (self._saved == 0))
+            )
+            able[chosen] = False
+            if not able.any():
+                return gained, chosen
+            best = int(np.argmax(np.where(able, scores / per, -np.inf)))
+            chosen.append(best)
+            left = left - self._lost[best]
+            spare -= self._macs[best]
+            gained += float(scores[best])
 
-def _spare(ranked: Sequence[NodeDrift], macs: Mapping[str, int], min_int8: float) -> float:
-    """MACs that may be in float, of those that can be in int8."""
-    return sum(macs[node.node] for node in ranked) - min_int8 * sum(macs.values())
+    def _gains(self, left: Windows) -> Windows:
+        """Decibels that each layer gives back of what is lost, the mean and the worst window
+        together: by the worst alone, most layers would not count."""
+        return self._held(left - self._lost) - self._held(left)
 
-
-def _path(
-    ranked: Sequence[NodeDrift], macs: Mapping[str, int], costs: Costs, min_int8: float
-) -> tuple[Choice, int]:
-    """Layers to leave in float, in order, and how many of them cost nothing.
-
-    Those that int8 does not speed up come first, then the most gain for what they save, as far
-    as the share allows.
-    """
-    spare = _spare(ranked, macs, min_int8)
-
-    def worth(node: NodeDrift) -> tuple[bool, float]:
-        saved = costs.saved[node.node]
-        return saved > 0, node.drift / (saved if saved > 0 else macs[node.node])
-
-    path = []
-    free = 0
-    for node in sorted(ranked, key=worth):
-        helps = costs.saved[node.node] > 0
-        if macs[node.node] <= spare and (node.drift < 0 or not helps):
-            path.append(node.node)
-            spare -= macs[node.node]
-            free += not helps
-    return tuple(path), free
+    def _held(self, windows: Windows) -> Windows:
+        held: Windows = windows.mean(-1) + windows.min(-1) / self._tail
+        return held

@@ -238,7 +238,10 @@ class Int8Search:
     def _asked_here(self, target: Target) -> str:
         """Digest of what is asked for of a target on this machine; empty where it does not run."""
         asked = dataclasses.replace(
-            self.source.config, target=target.name, target_version=target.version()
+            self.source.config,
+            target=target.name,
+            target_version=target.version(),
+            in_pairs=self._in_pairs(target),
         )
         settled = target.settle(asked, b"")
         return "" if target.why_not_here(settled) else settled.digest()
@@ -258,7 +261,7 @@ class Int8Search:
 
         journal = self.calibrated(target).journal
         return Costs(
-            **journal.kept(measure, machine(), asked, target.rest_precision(), "costs by round")
+            **journal.kept(measure, machine(), asked, target.rest_precision(), "costs by repeats")
         )
 
     def _open(self, target: Target, float_nodes: Sequence[str]) -> Session:

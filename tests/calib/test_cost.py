@@ -9,6 +9,7 @@ import pytest
 from srdeploy.calib.cost import (
     COUNTED_AT,
     MEASURED_UNIT,
+    REPEATED,
     kinds,
     measured_costs,
     modelled_costs,
@@ -65,15 +66,15 @@ def test_kinds_are_layers_that_are_alike(exported) -> None:
 
 
 def test_measured_costs_are_of_whole_engines(exported, monkeypatch) -> None:
-    """In percent of the time in float; what is saved, in powers of 2: int8 saves 20 % in one
-    kind, costs 6 % in another, and what it does to two more is not to be told from nothing."""
+    """In percent of the time in float; what is saved, in powers of 4: int8 saves 20 % in one
+    kind, costs 12 % in another, and what it does to two more is not to be told from nothing."""
     monkeypatch.setattr(timing, "_time", lambda session, frames: session.milliseconds)
     groups, every = kinds(exported), quantisable_nodes(exported)
     helped, hurt, idle, still = (
         next(g for g in groups if name in g)
         for name in ("body.0.proj_1", "upsampler.0", "conv_body", "conv_first")
     )
-    gains = {helped: 40.0, hurt: -12.0, idle: 1.9, still: -1.9}
+    gains = {helped: 40.0, hurt: -24.0, idle: 9.0, still: -9.0}
     opened: list[Slow] = []
 
     def open_engine(choice: Sequence[str]) -> Session:
@@ -84,13 +85,14 @@ def test_measured_costs_are_of_whole_engines(exported, monkeypatch) -> None:
     told: list[tuple[str, int, int]] = []
     costs = measured_costs(exported, open_engine, lambda *step: told.append(step))
     assert costs.unit == MEASURED_UNIT
-    assert (costs.all_int8, costs.in_float) == (60, 100)
+    assert costs.all_int8 == pytest.approx(60, rel=0.08)
+    assert costs.in_float == 100
     assert sum(costs.saved[name] for name in helped) == pytest.approx(16)
-    assert sum(costs.saved[name] for name in hurt) == pytest.approx(-8)
+    assert sum(costs.saved[name] for name in hurt) == pytest.approx(-16)
     assert list(costs.saved) == list(every)
     assert not any(costs.saved[name] for name in (*idle, *still))
     assert all(session.closed for session in opened)
-    count = len(groups) + 2
+    count = REPEATED * (len(groups) + 2)
     assert len(opened) == count
     assert told == [("timing layers", done, count) for done in range(1, count + 1)]
     # shared within a kind by the multiply-accumulates
@@ -109,6 +111,22 @@ def test_what_is_saved_hangs_on_no_small_change_of_the_clock(exported, monkeypat
         return measured_costs(exported, open_engine).saved
 
     assert saved(1.0) == saved(1.05)
+
+
+def test_what_small_kinds_seem_to_save_is_the_error_of_the_others(exported, monkeypatch) -> None:
+    """The engine that all are compared with was unlucky with its memory: 7 % slower than it is."""
+    monkeypatch.setattr(timing, "_time", lambda session, frames: session.milliseconds)
+    counts = macs(exported, *COUNTED_AT)
+    large = max(kinds(exported), key=lambda group: sum(counts[name] for name in group))
+
+    def saved(unlucky: float) -> Mapping[str, float]:
+        def open_engine(choice: Sequence[str]) -> Session:
+            return Slow(100 + (14 if set(choice) >= set(large) else 0) + (0 if choice else unlucky))
+
+        return measured_costs(exported, open_engine).saved
+
+    assert saved(0) == saved(7)
+    assert sum(saved(7).values()) == pytest.approx(16)
 
 
 def test_a_machine_that_slows_down_changes_no_cost(exported, monkeypatch) -> None:

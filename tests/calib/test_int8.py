@@ -170,12 +170,12 @@ def test_training_starts_from_what_the_repairs_reached(calibrated) -> None:
 
 
 def test_costs_decide(calibrated, exported) -> None:
-    """What int8 does not speed up is float, as far as the share allows."""
+    """What int8 slows down is float, as far as the share allows."""
     nodes = quantisable_nodes(exported)
-    idle = "upsampler.0"
-    costs = Costs("ms a frame", 10.0, 30.0, {node: 0.0 if node == idle else 1.0 for node in nodes})
+    slow = "upsampler.0"
+    costs = Costs("ms a frame", 10.0, 30.0, {node: -1.0 if node == slow else 1.0 for node in nodes})
     result = calibrated.search(100, 0.0, costs)
-    assert result.float_nodes == (idle,)
+    assert result.float_nodes == (slow,)
     assert result.report.cost_unit == "ms a frame"
     in_float = next(t for t in result.report.trials if t.label == "all layers in float")
     assert (in_float.cost, in_float.drift, set(in_float.float_nodes)) == (30.0, 0.0, set(nodes))
