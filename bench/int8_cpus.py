@@ -30,6 +30,7 @@ from .cpu import KINDS, as_seen
 
 HERE = "here"
 EDGE = 8
+QUARTERS = ("smoothest quarter", "second", "third", "most textured quarter")
 WORST = 5
 """Pictures that are listed of a set."""
 SHAPES: Mapping[str, tuple[tuple[int, ...], int]] = {
@@ -165,6 +166,8 @@ def compare(
     for engine, manifest in manifests.items():
         scale = manifest.model.scale
         model, spec = reference_model(engine, manifest, None)
+        every: list[NDArray[np.float64]] = []
+        textures: list[float] = []
         for dataset in (one for folder in folders for one in find_datasets(folder, scale)):
             pairs = dataset.pairs[:most] if most else dataset.pairs
             read = {pair.name: pair.read() for pair in pairs}
@@ -188,6 +191,20 @@ def compare(
             names = list(read)
             for place in np.argsort(drifts.min(0))[:WORST]:
                 print(row(f"  {names[place]}", drifts[:, place]), flush=True)
+            every.append(drifts)
+            textures += [texture(low) for low, _ in read.values()]
+        by_texture = np.concatenate(every, axis=1)[:, np.argsort(textures)]
+        for label, part in zip(
+            QUARTERS, np.array_split(by_texture, len(QUARTERS), axis=1), strict=True
+        ):
+            print(row(f"{engine.name}, {label}: mean", part.mean(1)))
+            print(row("  the worst picture", part.min(1)), flush=True)
+
+
+def texture(picture: NDArray[np.uint8]) -> float:
+    """Mean step between neighbours in luma."""
+    plane = luma(picture)
+    return float(np.abs(np.diff(plane, axis=0)).mean() + np.abs(np.diff(plane, axis=1)).mean())
 
 
 def row(label: str, figures: NDArray[np.float64]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..export.quantise import quantisable_nodes
 from ..validate.datasets import Picture
-from .observers import ChannelObserver, MinMaxObserver, Observer
+from .observers import check_finite
 from .ranges import Progress, watch
 
 
@@ -40,30 +40,28 @@ class ChannelWatcher:
 
     Args:
         tensors: Names of activations N×C×….
-        observer: Says what counts as the largest magnitude of a channel.
     """
 
-    def __init__(
-        self, tensors: Sequence[str], observer: Callable[[], Observer] = MinMaxObserver
-    ) -> None:
+    def __init__(self, tensors: Sequence[str]) -> None:
         self.tensors = tuple(tensors)
-        self._channels = {name: ChannelObserver(observer) for name in tensors}
+        self._maxima: dict[str, NDArray[np.float32]] = {}
         self._sums: dict[str, NDArray[np.float64]] = {}
         self._sizes: dict[str, int] = {}
 
     def see(self, name: str, values: NDArray[np.float32]) -> None:
         """Take in a tensor."""
-        self._channels[name].observe(values)
-        total = values.sum(axis=(0, *range(2, values.ndim)), dtype=np.float64)
+        axes = (0, *range(2, values.ndim))
+        largest = np.maximum(values.max(axis=axes), -values.min(axis=axes))
+        check_finite(largest)
+        self._maxima[name] = np.maximum(self._maxima.get(name, 0.0), largest)
+        total = values.sum(axis=axes, dtype=np.float64)
         self._sums[name] = self._sums.get(name, 0.0) + total
         self._sizes[name] = self._sizes.get(name, 0) + values.size // values.shape[1]
 
     def statistics(self) -> dict[str, ChannelStatistics]:
         """What was seen."""
         return {
-            name: ChannelStatistics(
-                _maxima(self._channels[name]), self._sums[name] / self._sizes[name]
-            )
+            name: ChannelStatistics(self._maxima[name], self._sums[name] / self._sizes[name])
             for name in self.tensors
         }
 
@@ -74,23 +72,16 @@ def channel_statistics(
     tensors: Sequence[str],
     progress: Progress | None = None,
     batch: int = 1,
-    observer: Callable[[], Observer] = MinMaxObserver,
 ) -> dict[str, ChannelStatistics]:
     """Run ``model`` on ``pictures`` and keep the maxima and means of the channels of ``tensors``.
 
     The maxima depend neither on the order of the pictures nor on ``batch``; the sums are
     float64, so that the means hardly depend on the order. Both are of :func:`~.ranges.watch`.
-    ``observer`` says what counts as the largest magnitude of a channel.
 
     Raises:
-        DatasetError: There are no pictures.
+        DatasetError: There are no pictures, or a tensor is not finite on them.
         ExportError: The graph has no such tensor.
     """
-    watcher = ChannelWatcher(tensors, observer)
+    watcher = ChannelWatcher(tensors)
     watch(model, pictures, [watcher], "measuring channels", progress, batch)
     return watcher.statistics()
-
-
-def _maxima(channels: ChannelObserver) -> NDArray[np.float32]:
-    largest: NDArray[np.float32] = np.abs(channels.channel_bounds()).max(axis=1).astype(np.float32)
-    return largest

@@ -49,52 +49,12 @@ class MinMaxObserver:
     def observe(self, values: NDArray[np.float32]) -> None:
         """Take in a batch of any shape."""
         if values.size:
-            self._largest = max(self._largest, _magnitude(values))
+            self._largest = max(self._largest, magnitude(values))
 
     def bounds(self) -> tuple[float, float]:
         """(−a, a) with a the largest magnitude."""
         _check_seen(self._largest >= 0)
         return -self._largest, self._largest
-
-
-class ChannelObserver:
-    """An observer for each channel, which is axis 1.
-
-    Args:
-        make: Makes the observer of one channel; one with a histogram keeps 256 KiB a channel.
-    """
-
-    def __init__(self, make: Callable[[], Observer]) -> None:
-        self._make = make
-        self._channels: list[Observer] = []
-
-    def __repr__(self) -> str:
-        return f"{self._make()!r} by channel"
-
-    def observe(self, values: NDArray[np.float32]) -> None:
-        """Take in a batch N×C×…; C is the same in all.
-
-        Raises:
-            DatasetError: A value is not finite.
-        """
-        rows = np.moveaxis(values, 1, 0)
-        self._channels = self._channels or [self._make() for _ in rows]
-        for channel, row in zip(self._channels, rows, strict=True):
-            channel.observe(row)
-
-    def channel_bounds(self) -> NDArray[np.float64]:
-        """The range (low, high) of each channel, C×2.
-
-        Raises:
-            DatasetError: Nothing was observed.
-        """
-        _check_seen(bool(self._channels))
-        return np.array([channel.bounds() for channel in self._channels])
-
-    def bounds(self) -> tuple[float, float]:
-        """The range that holds those of all channels."""
-        each = self.channel_bounds()
-        return float(each[:, 0].min()), float(each[:, 1].max())
 
 
 class HistogramObserver(ABC):
@@ -116,7 +76,7 @@ class HistogramObserver(ABC):
         """Take in a batch of any shape."""
         if not values.size:
             return
-        self._largest = max(self._largest, _magnitude(values))
+        self._largest = max(self._largest, magnitude(values))
         little_endian = np.ascontiguousarray(values, "<f4").reshape(-1)
         upper_halves = little_endian.view("<u2")[1::2] & 0x7FFF  # the first bit is the sign
         self._counts += np.bincount(upper_halves, minlength=self._counts.size)
@@ -226,14 +186,28 @@ def _divergence(histogram: NDArray[np.float64], bins: int) -> float:
     return float((p[both] * np.log(p[both] / q[both])).sum() + lost * 30)
 
 
-def _magnitude(values: NDArray[np.float32]) -> float:
-    magnitude = max(-float(values.min()), float(values.max()))
-    if not np.isfinite(magnitude):
+def magnitude(values: NDArray[np.float32]) -> float:
+    """The largest of a tensor.
+
+    Raises:
+        DatasetError: A value is not finite.
+    """
+    largest = max(-float(values.min()), float(values.max()))
+    check_finite(largest)
+    return largest
+
+
+def check_finite(largest: float | NDArray[np.float32]) -> None:
+    """Refuse magnitudes that a network does not recover from.
+
+    Raises:
+        DatasetError: One is not finite.
+    """
+    if not np.isfinite(largest).all():
         raise DatasetError(
             "a tensor holds values that are not finite on the calibration pictures",
             "the network itself fails on them: check its weights",
         )
-    return magnitude
 
 
 def _check_seen(seen: bool) -> None:

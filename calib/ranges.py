@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import onnx
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 from ..errors import DatasetError
 from ..validate.datasets import Picture
 from .observers import Observer
-from .parts import run_parts, split
+from .parts import MOST_BYTES, run_parts, split
 from .pictures import as_input
 
 Progress = Callable[[str, int, int], None]
@@ -102,6 +104,41 @@ def collect_ranges(
     return watcher.ranges()
 
 
+class Behind:
+    """Calls of a function, made one after the other in a thread of their own.
+
+    What waits holds up to :data:`~.parts.MOST_BYTES`. The error of a call is raised by a later one,
+    or at the end.
+    """
+
+    def __init__(self, function: Callable[[str, NDArray[np.float32]], None]) -> None:
+        self._function = function
+        self._thread = ThreadPoolExecutor(1)
+        self._waiting: deque[tuple[Future[None], int]] = deque()
+        self._bytes = 0
+
+    def __call__(self, name: str, values: NDArray[np.float32]) -> None:
+        """Call the function, soon."""
+        while self._waiting and self._bytes + values.nbytes > MOST_BYTES:
+            self._wait()
+        self._waiting.append((self._thread.submit(self._function, name, values), values.nbytes))
+        self._bytes += values.nbytes
+
+    def _wait(self) -> None:
+        call, size = self._waiting.popleft()
+        self._bytes -= size
+        call.result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._thread.shutdown(cancel_futures=kind is not None)
+        if kind is None:
+            while self._waiting:
+                self._wait()
+
+
 def watch(
     model: onnx.ModelProto,
     pictures: Iterable[Picture],
@@ -143,13 +180,16 @@ def watch(
             watcher.see(name, values)
 
     done = 0
-    for size, alike in by_size.items():
-        parts = split(model, made, *size)
-        for start in range(0, len(alike), batch):
-            inputs = [{source: as_input(p[None])} for p in alike[start : start + batch]]
-            for values in inputs:
-                see(source, values[source])
-            run_parts(parts, inputs, see)
-            done += len(inputs)
-            if progress:
-                progress(step, done, total)
+    # ONNX Runtime does not use all of the cores all of the time: what it made is looked at
+    # meanwhile, by one thread and in order.
+    with Behind(see) as behind:
+        for size, alike in by_size.items():
+            parts = split(model, made, *size)
+            for start in range(0, len(alike), batch):
+                inputs = [{source: as_input(p[None])} for p in alike[start : start + batch]]
+                for values in inputs:
+                    behind(source, values[source])
+                run_parts(parts, inputs, behind)
+                done += len(inputs)
+                if progress:
+                    progress(step, done, total)

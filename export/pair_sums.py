@@ -5,10 +5,10 @@ weights as −128…127, and the sum of two neighbouring products in 16 bits, sa
 is safe where two neighbouring weights of one sign add up to at most 128 codes, as
 255 · 128 < 2¹⁵ − 1 < 255 · 129. Products of depthwise convolutions are added in 32 bits.
 
-Which products are neighbours was found by executing ONNX Runtime 1.31 and OpenVINO 2026.4 on an
-emulated CPU with AVX2 alone (bench/avx2.py): those of two input channels of one tap of the kernel,
-or, in ONNX Runtime where their number is odd, also the last channel of a tap and the first of the
-next one.
+Which products are neighbours was found by executing ONNX Runtime 1.31 and OpenVINO 2026.4 as on a
+CPU with AVX2 alone (bench/int8_cpus.py): those of two input channels of one tap of the kernel, or,
+in ONNX Runtime where their number is odd, also the last channel of a tap and the first of the next
+one.
 """
 
 from __future__ import annotations

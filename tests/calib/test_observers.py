@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from srdeploy.calib.observers import (
-    ChannelObserver,
     EntropyObserver,
     MinMaxObserver,
     MseObserver,
@@ -127,22 +126,3 @@ def test_nothing_and_nonsense_are_refused(make) -> None:
 def test_impossible_percentiles_are_refused(percentile) -> None:
     with pytest.raises(DatasetError, match="percentile"):
         PercentileObserver(percentile)
-
-
-@pytest.mark.parametrize("make", [MinMaxObserver, MseObserver, lambda: PercentileObserver(99.0)])
-def test_channels_are_observed_one_by_one(make) -> None:
-    rng = np.random.default_rng(3)
-    sizes = np.array([1, 10, 0.1], np.float32).reshape(3, 1, 1)
-    values = rng.normal(size=(4, 3, 5, 7)).astype(np.float32) * sizes
-    whole, parts = ChannelObserver(make), ChannelObserver(make)
-    whole.observe(values)
-    for part in (values[2:], values[:2]):
-        parts.observe(part)
-    assert np.array_equal(whole.channel_bounds(), parts.channel_bounds())
-    for channel, bounds in enumerate(whole.channel_bounds()):
-        alone = make()
-        alone.observe(values[:, channel])
-        assert alone.bounds() == tuple(bounds)
-    assert whole.bounds() == tuple(whole.channel_bounds()[1])
-    with pytest.raises(DatasetError, match="nothing was observed"):
-        ChannelObserver(make).bounds()
