@@ -1,4 +1,4 @@
-"""Large even areas with few edges: nearly white (250 to 255), nearly black, and middle tones."""
+"""Large even areas with few edges: one nearly white (250 to 255), one nearly black."""
 
 from __future__ import annotations
 
@@ -73,27 +73,6 @@ def _plant(c: Canvas, foot: Point) -> None:
         ]
         c.polygon(spline(leaf, closed=True), (48 + 8 * i, 110 + 6 * (i % 3), 60))
     c.polygon([(x - 11, y - 24), (x + 11, y - 24), (x + 8, y + 8), (x - 8, y + 8)], (190, 104, 70))
-
-
-def mugs() -> Picture:
-    """Three mugs on a shelf before a pale wall, 264×192."""
-    c = Canvas(264, 192, (226, 234, 230))
-    c.box(0, 140, 264, 12, (250, 250, 246))
-    c.box(0, 152, 264, 5, (188, 196, 194))
-    c.box(0, 157, 264, 35, (212, 221, 218))
-    for left, width, height, colour, dark in (
-        (22, 54, 66, (212, 72, 58), (170, 50, 42)),
-        (104, 62, 80, (38, 58, 92), (24, 38, 66)),
-        (194, 44, 50, (246, 204, 84), (214, 168, 52)),
-    ):
-        top = 140 - height
-        right = left + width
-        c.disc((right, top + height * 0.5), height * 0.27, dark)
-        c.disc((right, top + height * 0.5), height * 0.16, (226, 234, 230))
-        c.box(left, top, width, height, colour, 7)
-        c.ellipse((left + width / 2, top + 3), width / 2, 5, dark)
-        c.line([(left + 8, top + 16), (left + 8, 128)], (255, 255, 255), 3)
-    return c.pixels(0.6)
 
 
 def snow() -> Picture:

@@ -132,32 +132,11 @@ def balls() -> Picture:
         )
     for centre, radius, colour in BALLS:
         _ball(c, centre, radius, colour)
-        _reflected_window(c, centre, radius)
     return c.pixels(0.5)
 
 
-def fruit() -> Picture:
-    """Oranges and plums in a pale bowl by a window, 264×192."""
-    c = Canvas(264, 192)
-    c.image.paste(c.rings((230, 20), 300, [(0, (250, 244, 226)), (1, (92, 116, 112))]))
-    table = [(0, (150, 112, 84)), (1, (206, 170, 132))]
-    c.polygon([(0, 138), (264, 138), (264, 192), (0, 192)], c.ramp(table, 90, (0.7, 1)), soft=6)
-    c.ellipse((132, 172), 92, 10, (84, 58, 44), soft=7)
-    for centre, radius, colour in (
-        ((98, 88), 31, (96, 40, 96)),
-        ((170, 92), 33, (120, 52, 110)),
-        ((134, 74), 40, (240, 140, 30)),
-        ((206, 160), 19, (246, 158, 44)),
-    ):
-        _ball(c, centre, radius, colour)
-    bowl = spline([(40, 96), (56, 140), (98, 166), (132, 168), (166, 166), (208, 140), (224, 96)])
-    c.polygon(bowl, c.ramp([(0, (150, 168, 178)), (0.6, (226, 236, 238)), (1, (176, 192, 198))], 0))
-    c.curve([(41, 97), (132, 106), (223, 97)], (244, 250, 250), 3)
-    return c.pixels(0.6)
-
-
 def _ball(c: Canvas, centre: Point, radius: float, colour: Colour) -> None:
-    """A ball with diffuse light and an edge that mirrors."""
+    """A ball with diffuse light, an edge that mirrors, and a window's highlight."""
     x, y = c.grid()
     nx, ny = (x - centre[0]) / radius, (y - centre[1]) / radius
     nz = np.sqrt(np.clip(1 - nx**2 - ny**2, 0, 1))
@@ -168,6 +147,7 @@ def _ball(c: Canvas, centre: Point, radius: float, colour: Colour) -> None:
     shine = 255 * np.clip(toward, 0, 1)[..., None] ** 40
     lit = np.clip(shade + edge + shine, 0, 255).astype(np.uint8)
     c.disc(centre, radius, Image.fromarray(lit))
+    _reflected_window(c, centre, radius)
 
 
 def _reflected_window(c: Canvas, centre: Point, radius: float) -> None:
