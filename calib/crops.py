@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..errors import DatasetError
 
 CROP_SIZE = (80, 120)
-CROP_COUNT = 64
+CROP_COUNT = 100
 
 Crops = NDArray[np.uint8]
 """N×H×W×3 RGB, 0…255."""
