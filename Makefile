@@ -1,5 +1,6 @@
 # make demo   sets everything up and runs the main job on a clip that it makes
 # make test   sets everything up and passes the checks and tests
+# make docs   builds the documentation's site; a broken link fails
 # make test-gpu   on a machine with an NVIDIA GPU: the tests that want one, and its benchmarks
 #
 # TORCH_INDEX names a package index for torch alone, such as PyTorch's own CPU index
@@ -9,7 +10,7 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
 BIN := $(VENV)/bin
-EXTRAS := train,openvino,tensorrt-rtx,kernels,dev
+EXTRAS := train,openvino,tensorrt-rtx,kernels,dev,docs
 # Two versions of one package, beside the environment: the plugins' tests import each alone.
 BINDINGS := 10:10.16.1.11 11:11.4.0.106
 
@@ -17,13 +18,16 @@ BINDINGS := 10:10.16.1.11 11:11.4.0.106
 GPU_EXTRAS := $(EXTRAS),tensorrt,cuda
 GPU_OUT ?= gpu-out
 
-.PHONY: demo test test-gpu lint setup clean bench
+.PHONY: demo test docs test-gpu lint setup clean bench
 
 demo: $(VENV)/.ready
 	$(BIN)/python examples/main_job.py demo-out
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
+
+docs: $(VENV)/.ready
+	$(BIN)/mkdocs build --quiet --strict
 
 # Each part runs, whatever becomes of the others; figures and reports go to GPU_OUT.
 test-gpu: $(VENV)/.ready-gpu
@@ -59,4 +63,4 @@ $(VENV)/.ready-gpu: $(VENV)/.ready
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo-out gpu-out build dist
+	rm -rf $(VENV) demo-out gpu-out build dist site

@@ -6,7 +6,6 @@ The only file that exits. Whatever is heavy is imported inside a command, so tha
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import functools
 import sys
@@ -19,9 +18,9 @@ import click
 from . import __version__
 from .commands.options import budget, generations, indices, numbers, profiles, size, words
 from .console import STANDARD, Output, check_standard_output, prepare_streams
-from .errors import Interrupted, SrDeployError
+from .errors import Interrupted, OptionError, SrDeployError
 from .interruption import ignore_signals, interruptible
-from .spec import Budget, Compatibility, Precision, TensorRtOptions
+from .spec import Budget, Compatibility, Precision
 from .usage import Command, FilePath, OutputPath, check_outputs, only_one
 
 INTERRUPTED = 130
@@ -58,6 +57,8 @@ def command(
                 with interruptible():
                     check_outputs(click.get_current_context())
                     function(output, **options)
+            except OptionError as exc:
+                raise click.UsageError(exc.as_typed(), click.get_current_context()) from exc
             except SrDeployError as exc:
                 _fail(output, exc.message, exc.hint, exc.exit_code)
             except KeyboardInterrupt as exc:
@@ -296,7 +297,6 @@ def train_command(
 )
 @click.option(
     "--set",
-    "overrides",
     multiple=True,
     metavar="NAME=VALUE",
     callback=_read_by(numbers),
@@ -310,7 +310,6 @@ def train_command(
 @click.option("--random-weights", is_flag=True, help="An untrained network, for benchmarks.")
 @click.option(
     "--no-pass",
-    "without",
     multiple=True,
     metavar="NAME",
     help="Leave a graph pass out, such as channel-layernorm; repeatable.",
@@ -320,9 +319,9 @@ def export_command(output: Output, path: Path | None, **options: Any) -> None:
 
     The file takes pictures of any size, unless --static fixes it.
     """
-    from .commands.export import ExportOptions, export
+    from .api import export_onnx
 
-    result = export(ExportOptions(**options), path, output.say)
+    result = export_onnx(output=path, say=output.say, **options)
     worst = max(result.errors.values())
     passes = ", ".join(f"{name} ({n} nodes)" for name, n in result.passes.items()) or "none"
     output.say(f"graph passes: {passes}")
@@ -370,7 +369,6 @@ def export_command(output: Output, path: Path | None, **options: Any) -> None:
 )
 @click.option(
     "--calib",
-    "calibration",
     multiple=True,
     type=FilePath(),
     help="Pictures, videos and folders to calibrate int8 and check fp16 on; repeatable.",
@@ -388,7 +386,6 @@ def export_command(output: Output, path: Path | None, **options: Any) -> None:
 )
 @click.option(
     "--max-drift",
-    "budget",
     callback=_read_by(budget),
     metavar="DB[,DB]",
     help="Budget: int8 leaves layers in float until it is met; exit code 3 where it is not. The"
@@ -398,9 +395,7 @@ def export_command(output: Output, path: Path | None, **options: Any) -> None:
     "--min-int8",
     type=click.FloatRange(0, 1),
     metavar="SHARE",
-    default=0.8,
-    show_default=True,
-    help="Least share of the Conv and MatMul MACs that int8 keeps in int8.",
+    help="Least share of the Conv and MatMul MACs that int8 keeps in int8.  [default: 0.8]",
 )
 @click.option(
     "--portable",
@@ -410,9 +405,7 @@ def export_command(output: Output, path: Path | None, **options: Any) -> None:
 @click.option(
     "--observer",
     type=click.Choice(["percentile", "minmax", "mse", "entropy"]),
-    default="percentile",
-    show_default=True,
-    help="What chooses the ranges of int8 activations.",
+    help="What chooses the ranges of int8 activations.  [default: percentile]",
 )
 @click.option(
     "--finetune",
@@ -423,7 +416,6 @@ def export_command(output: Output, path: Path | None, **options: Any) -> None:
 )
 @click.option(
     "--shapes",
-    "profiles",
     callback=_read_by(profiles),
     metavar="MIN,OPT,MAX",
     multiple=True,
@@ -432,7 +424,6 @@ def export_command(output: Output, path: Path | None, **options: Any) -> None:
 )
 @click.option(
     "--cc",
-    "capabilities",
     callback=_read_by(words),
     metavar="LIST",
     default="",
@@ -440,7 +431,7 @@ def export_command(output: Output, path: Path | None, **options: Any) -> None:
 )
 @click.option(
     "--for",
-    "generations",
+    "for_",
     callback=_read_by(generations),
     metavar="LIST",
     default="",
@@ -448,7 +439,6 @@ def export_command(output: Output, path: Path | None, **options: Any) -> None:
 )
 @click.option(
     "--compat",
-    "compatibility",
     type=click.Choice([kind.value for kind in Compatibility]),
     default=Compatibility.SAME_GPU.value,
     show_default=True,
@@ -456,7 +446,6 @@ def export_command(output: Output, path: Path | None, **options: Any) -> None:
 )
 @click.option(
     "--workspace",
-    "workspace_mib",
     type=click.IntRange(0),
     metavar="MIB",
     default=0,
@@ -474,7 +463,6 @@ def export_command(output: Output, path: Path | None, **options: Any) -> None:
 )
 @click.option(
     "--strip-weights",
-    "stripped",
     is_flag=True,
     help="Leave the weights out; they come back from the graph in the engine store.",
 )
@@ -490,7 +478,6 @@ def build_engine_command(
     output: Output,
     source: Path | None,
     path: Path | None,
-    explain: bool,
     **options: Any,
 ) -> None:
     """Build an engine from an exported ONNX and measure its drift.
@@ -498,36 +485,14 @@ def build_engine_command(
     Without SOURCE the newest exported ONNX of the current directory is taken; where there is
     none, one is exported first.
     """
-    precision = only_one({name: options.pop(name) for name in FLOATS_AND_INT8})
-    options["tensorrt"] = _tensorrt_options(options)
-    options["provider"] = options["provider"] or ""
+    options["precision"] = only_one({name: options.pop(name) for name in FLOATS_AND_INT8})
     # the same one named twice is one
-    named = (*options["capabilities"], *options.pop("generations"))
-    options["capabilities"] = tuple(dict.fromkeys(named))
-    chosen = Precision(precision) if precision else None
-    if options["provider"] and options["target"] != "onnxruntime":
-        raise click.UsageError("--provider chooses within --target onnxruntime: give that too")
-    if options["finetune"] and chosen is not Precision.INT8:
-        raise click.UsageError("--finetune recovers what int8 loses: give --int8 too")
-    if options["calib_only"] and not (options["calibration"] and chosen is Precision.INT8):
-        raise click.UsageError("--calib-only is about int8 and --calib: give both too")
-    if options["portable"] and chosen is not Precision.INT8:
-        raise click.UsageError("--portable is about int8 sums: give --int8 too")
-    if options["portable"] and (
-        options["target"].startswith("tensorrt") or options["provider"] not in ("", "cpu")
-    ):
-        raise click.UsageError("--portable is about CPUs, and this engine is for a GPU")
-    from .commands.build_engine import BuildOptions, build_engine
+    options["cc"] = tuple(dict.fromkeys((*options["cc"], *options.pop("for_"))))
+    from .api import build_engine
     from .commands.explain import show_kernels, show_layers
-    from .commands.source_model import model_to_build
 
-    if source is None:
-        source = model_to_build(output.say)
-    wanted = BuildOptions(precision=chosen, explain=explain, **options)
     with output.progress() as update:
-        result = build_engine(
-            source, wanted, path, output.say, lambda step, done, total: update(done, total, step)
-        )
+        result = build_engine(source, path, say=output.say, progress=update, **options)
     manifest = result.manifest
     for record in manifest.drift:
         output.say(
@@ -545,23 +510,9 @@ def build_engine_command(
     show_kernels(manifest.kernel_groups, output.show)
     for note in manifest.notes:
         output.say(f"note: {note}")
-    show_layers(result.layers, explain, output.say, output.show)
+    show_layers(result.layers, options["explain"], output.say, output.show)
     output.say(f"wrote {result.path}, its manifest and {' and '.join(result.beside)}")
     output.result(result.document())
-
-
-def _tensorrt_options(options: dict[str, Any]) -> TensorRtOptions:
-    """Take the options of TensorRT alone out of a command's; refused for other targets."""
-    names = [field.name for field in dataclasses.fields(TensorRtOptions)]
-    given = {name: options.pop(name) for name in names}
-    chosen = TensorRtOptions(**given | {"compatibility": Compatibility(given["compatibility"])})
-    target, ours = options["target"], options["capabilities"] or options["generations"]
-    if (ours or chosen != TensorRtOptions()) and target in ("onnxruntime", "openvino"):
-        raise click.UsageError(
-            f"--target {target} takes none of --cc, --for, --compat, --workspace, --tf32,"
-            " --optimization-level, --version-compatible, --strip-weights: they are TensorRT's"
-        )
-    return chosen
 
 
 @command(
@@ -594,7 +545,7 @@ def _tensorrt_options(options: dict[str, Any]) -> TensorRtOptions:
 @click.option("--tile", type=click.IntRange(16), help="Cut frames into tiles of this edge.")
 @click.option("--codec", help="Encoder, such as libx264 or libx265.")
 @click.option("--crf", type=click.IntRange(0, 63), help="Quality of the encoder; less is better.")
-@click.option("--preset", default="veryfast", show_default=True, help="Speed of the encoder.")
+@click.option("--preset", help="Speed of the encoder.  [default: veryfast]")
 @click.option(
     "--while-building",
     is_flag=True,
@@ -621,10 +572,6 @@ def run_command(
     output: Output,
     source: Path,
     path: Path | None,
-    engine: Path | None,
-    devices: tuple[int, ...],
-    while_building: bool,
-    resume: bool,
     **options: Any,
 ) -> None:
     """Upscale a video, a picture or a folder of pictures.
@@ -632,9 +579,8 @@ def run_command(
     "-" as INPUT takes a video as YUV4MPEG2 from standard input, as OUTPUT (the default then)
     it writes one to standard output.
     """
-    from .commands.choose_engine import EngineChoice
-    from .commands.run import run, speed
-    from .runtime.video import VideoOptions
+    from .api import upscale
+    from .commands.run import speed
 
     stdin = source == STANDARD
     stdout = path == STANDARD or (stdin and not path)
@@ -644,13 +590,12 @@ def run_command(
     if stdout:
         check_standard_output()
     with output.progress("pictures" if not stdin and source.is_dir() else "frames") as update:
-        result = run(
+        result = upscale(
             sys.stdin.buffer if stdin else source,
             sys.stdout.buffer if stdout else path,
-            EngineChoice(engine, devices, while_building, resume),
-            VideoOptions(**options),
-            output.say,
-            update,
+            say=output.say,
+            progress=update,
+            **options,
         )
     for note in result.notes:
         output.say(f"note: {note}")
@@ -692,20 +637,17 @@ def run_command(
 @click.option("--engine", type=FilePath(), help="Engine or bundle to measure.")
 @click.option(
     "--onnx",
-    "model",
     type=FilePath(),
     help="Exported ONNX to measure; with --engine, what it was built from.",
 )
 @click.option(
     "--data",
-    "folder",
     required=True,
     type=FilePath(),
     help="Data sets, or a folder of HR pictures.",
 )
 @click.option(
     "--max-drift",
-    "budget",
     callback=_read_by(budget),
     metavar="DB[,DB]",
     help="Exit with 3 where a set loses more on average, or a picture more than the second number."
@@ -713,18 +655,19 @@ def run_command(
 )
 @click.option("--report", type=OutputPath(), help="HTML report to write.")
 def validate_command(
-    output: Output, budget: Budget | None, report: Path | None, **options: Any
+    output: Output, max_drift: Budget | None, report: Path | None, **options: Any
 ) -> None:
     """Measure the drift of an engine against PyTorch fp32.
 
     An engine that cannot run on this machine has its graph measured in a target that can, which is
     said.
     """
-    from .commands.validate import summary_of, validate
+    from .api import measure_drift
+    from .commands.validate import summary_of
     from .validate.drift import check_budget, to_json
 
     with output.progress("pictures") as update:
-        result = validate(say=output.say, progress=update, **options)
+        result = measure_drift(say=output.say, progress=update, **options)
     for dataset in result.datasets:
         output.say(summary_of(dataset))
     if not result.subject.engine_executed:
@@ -736,12 +679,12 @@ def validate_command(
         from .validate.report import write_report
 
         write_report(
-            report, result.subject, result.datasets, manifest=result.manifest, budget=budget
+            report, result.subject, result.datasets, manifest=result.manifest, budget=max_drift
         )
         output.say(f"wrote {report}")
-    output.result(to_json(result.subject, result.datasets, budget))
-    if budget is not None:
-        check_budget(result.datasets, budget)
+    output.result(to_json(result.subject, result.datasets, max_drift))
+    if max_drift is not None:
+        check_budget(result.datasets, max_drift)
 
 
 @command(

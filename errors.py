@@ -17,6 +17,7 @@
     ├── MediaError               a video or picture cannot be read or written
     ├── DatasetError             a data set or calibration set is empty, damaged or not paired
     ├── TrainingError            a training run cannot start or go on
+    ├── OptionError              an option that does not go with the others (exit code 2)
     ├── OutputError              a file could not be written: folder, permission, full disk
     ├── FetchError               a download failed or its digest differs
     └── DriftExceeded            a measured drift is over its budget (exit code 3)
@@ -29,6 +30,8 @@ other libraries are turned into one of these once, where that library is called,
 """
 
 from __future__ import annotations
+
+import re
 
 
 class SrDeployError(Exception):
@@ -47,6 +50,46 @@ class SrDeployError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint or self.default_hint
+
+
+class OptionError(SrDeployError):
+    """An option does not go with the others, or has no effect beside them.
+
+    Args:
+        message: Options stand in brackets by their names in Python: ``[calib_only]``, or with the
+            value that is meant, ``[precision=int8]``.
+    """
+
+    exit_code = 2
+    default_hint = "leave it out, or change the option that it depends on"
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(_bare(message), _bare(hint))
+        self._message, self._hint = message, hint
+
+    def as_typed(self) -> str:
+        """The message with options as the command line spells them."""
+        return _typed(f"{self._message}: {self._hint}" if self._hint else self._message)
+
+
+_OPTION = re.compile(r"\[([a-z0-9_]+)(?:=([^]]+))?\]")
+
+
+def _bare(text: str) -> str:
+    """Options by their names in Python."""
+    return _OPTION.sub(lambda m: f"{m[1]}={m[2]!r}" if m[2] else m[1], text)
+
+
+def _typed(text: str) -> str:
+    """Options by their names on the command line; a precision is a flag of its own there."""
+
+    def spelled(match: re.Match[str]) -> str:
+        name, value = match[1].strip("_").replace("_", "-"), match[2]
+        if name == "precision" and value:
+            return f"--{value}"
+        return f"--{name} {value}" if value else f"--{name}"
+
+    return _OPTION.sub(spelled, text)
 
 
 class CheckpointError(SrDeployError):

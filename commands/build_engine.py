@@ -109,6 +109,9 @@ class BuildResult:
     layers: LayerReport = field(default_factory=LayerReport)
     log: Path | None = None
 
+    def __fspath__(self) -> str:
+        return str(self.path)
+
     @property
     def beside(self) -> tuple[str, ...]:
         """Names of what else was written: the page, and the log where there is one."""

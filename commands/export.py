@@ -63,6 +63,9 @@ class ExportResult:
     errors: dict[str, float]
     passes: dict[str, int]
 
+    def __fspath__(self) -> str:
+        return str(self.path)
+
 
 def export(options: ExportOptions, output: Path | None, say: Say) -> ExportResult:
     """Load a network, trace it, rewrite it, compare it with PyTorch and write it.
@@ -118,15 +121,7 @@ def _load(options: ExportOptions) -> tuple[nn.Module, ModelSpec]:
     from ..models.weights.checkpoint import load_network
     from ..models.weights.resolve import load, random_network
 
-    if options.overrides and not options.weights:
-        raise ExportError(
-            "--set changes what the tensors of a checkpoint do not say", "give it with --weights"
-        )
     if options.random_weights:
-        if options.weights:
-            raise ExportError(
-                "--weights and --random-weights contradict each other", "give one of them"
-            )
         return random_network(options.model or DEFAULT_MODEL, options.scale or DEFAULT_SCALE)
     if not options.weights:
         return load(options.model or DEFAULT_MODEL, options.scale or DEFAULT_SCALE)

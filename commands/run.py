@@ -61,9 +61,7 @@ def run(
     """
     if isinstance(source, Path) and not source.exists():
         raise MediaError(f"there is no file or folder {source}", "check the path")
-    still = isinstance(source, Path) and (source.is_dir() or pictures.is_picture(source))
-    if isinstance(engine, EngineChoice) and engine.resume and still:
-        raise MediaError("--resume is for videos", "leave it out")
+    still = is_still(source)
     _check_output(source, output, still)
     choice = engine if isinstance(engine, EngineChoice) else EngineChoice(engine)
     parallel = 1 if still else FRAMES_IN_FLIGHT
@@ -84,6 +82,11 @@ def run(
             lambda state: progress(state.done, state.total, speed(state.fps)),
         )
         return RunResult(target, result.frames, result.seconds, result, result.notes)
+
+
+def is_still(source: Path | BinaryIO) -> bool:
+    """Whether it is a picture or a folder of pictures."""
+    return isinstance(source, Path) and (source.is_dir() or pictures.is_picture(source))
 
 
 def _check_output(source: Path | BinaryIO, output: Path | BinaryIO | None, still: bool) -> None:

@@ -31,6 +31,11 @@ class ValidationResult:
     datasets: tuple[DatasetResult, ...]
     manifest: Manifest | None
 
+    @property
+    def drift(self) -> float:
+        """Mean drift of the data set that loses most, dB."""
+        return min(dataset.drift for dataset in self.datasets)
+
 
 def validate(
     engine: Path | None, model: Path | None, folder: Path, say: Say, progress: Progress | None

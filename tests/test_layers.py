@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "calib": EVERYWHERE | {"export", "runtime", "validate", "data"},
     "train": EVERYWHERE | {"models", "validate", "data"},
 }
-TOP = set(MAY_IMPORT) | {"commands", "cli", "bench"}
+TOP = set(MAY_IMPORT) | {"api", "commands", "cli", "bench"}
 # third-party package -> the only places that import it
 HOMES = {
     "av": {"runtime/video", "data/demo_clip.py"},

@@ -71,8 +71,8 @@ def test_portable_is_what_such_a_machine_builds(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ((), "--portable is about int8 sums: give --int8 too"),
-        (("--fp32",), "--portable is about int8 sums: give --int8 too"),
+        ((), "--portable is about int8: give --int8 too"),
+        (("--fp32",), "--portable is about int8: give --int8 too"),
         (("--int8", "--target", "tensorrt-rtx"), "this engine is for a GPU"),
         (("--int8", "--target", "onnxruntime", "--provider", "cuda"), "this engine is for a GPU"),
     ],
