@@ -28,7 +28,6 @@ class Precision(StrEnum):
     FP16 = "fp16"
     BF16 = "bf16"
     INT8 = "int8"
-    FP8 = "fp8"
 
 
 @dataclass(frozen=True)

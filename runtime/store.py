@@ -232,10 +232,6 @@ class EngineStore:
         limit = self.limit_bytes if limit_bytes is None else limit_bytes
         return (*removed, *self._shelf.shrink(limit))
 
-    def timing_cache_path(self, key: str) -> Path:
-        """Where the timing cache of a device, version and driver is kept."""
-        return self._timing.path(key)
-
     def read_timing_cache(self, key: str) -> bytes | None:
         """The builder's timing cache that was kept last, or None."""
         return self._timing.read(key)

@@ -29,7 +29,7 @@ LIBRARY = library_of(trt)
 # First compute capability that has the type's arithmetic; found by asking the builder. For 7.5 it
 # takes an int8 graph and builds it in fp16, and then for all capabilities of the engine.
 _AMPERE = (8, 0)
-_FIRST_CAPABILITY = {Precision.INT8: _AMPERE, Precision.BF16: _AMPERE, Precision.FP8: (8, 9)}
+_FIRST_CAPABILITY = {Precision.INT8: _AMPERE, Precision.BF16: _AMPERE}
 _DIAGNOSES = {
     "VERSION_MISMATCH": "it was built by another version of TensorRT-RTX",
     "UNSUPPORTED_CC": "it was not built for the compute capability of this GPU",

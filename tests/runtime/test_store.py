@@ -415,8 +415,8 @@ def test_timing_caches(store: EngineStore) -> None:
         for key in keys:
             store.write_timing_cache(key, f"{key} {round_}".encode())
     assert [store.read_timing_cache(key) for key in keys] == [f"{key} 1".encode() for key in keys]
-    path = store.timing_cache_path(keys[0])
-    assert path.parent == store.folder / "timing"
+    kept = [path for path in (store.folder / "timing").iterdir() if path.is_file()]
+    (path,) = [path for path in kept if keys[0].encode() in path.read_bytes()]
     content = bytearray(path.read_bytes())
     for position in (0, -1):
         damaged = content.copy()

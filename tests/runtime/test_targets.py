@@ -63,7 +63,7 @@ def manifest_of(config: BuildConfig, spec: ModelSpec) -> Manifest:
     return Manifest(config, spec, "0" * 64, "engine", "test")
 
 
-@pytest.mark.parametrize("precision", [p for p in Precision if p is not Precision.FP8])
+@pytest.mark.parametrize("precision", list(Precision))
 def test_builds_and_agrees_with_the_reference(exported, target, precision) -> None:
     model, spec = exported
     config = config_of(target, precision)
