@@ -27,7 +27,7 @@ test: lint
 	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
 
 docs: $(VENV)/.ready
-	$(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 # Each part runs, whatever becomes of the others; figures and reports go to GPU_OUT.
 test-gpu: $(VENV)/.ready-gpu
