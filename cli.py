@@ -1,4 +1,4 @@
-"""The command line: parses, calls the function of the same name in commands/, prints.
+"""The command line: parses, calls the public API (api.py) or a function of commands/, prints.
 
 The only file that exits. Whatever is heavy is imported inside a command, so that
 ``srdeploy --help`` answers at once.
@@ -676,7 +676,7 @@ def validate_command(
             f" {result.subject.executed_on}; the engine itself was not executed"
         )
     if report is not None:
-        from .validate.report import write_report
+        from .report.drift import write_report
 
         write_report(
             report, result.subject, result.datasets, manifest=result.manifest, budget=max_drift

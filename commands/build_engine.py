@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from .. import data
-from ..calib.build_page import to_json, write_build_page
 from ..calib.calibration_set import CalibrationSet
 from ..calib.int8 import MAX_DRIFT, MIN_INT8, Int8Result
+from ..calib.listing import to_json
 from ..calib.ranges import Progress
 from ..errors import BuildError, EngineError
 from ..export.sizes import static_size
 from ..files import digest_file, write_bytes
+from ..report.build import write_build_page
 from ..runtime import gpu_facts
 from ..runtime.engine import log_path, page_path, read_manifest, write_engine
 from ..runtime.layers import LayerReport

@@ -8,11 +8,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from ..calib.build_page import layer_table
 from ..calib.calibration_set import CalibrationSet
 from ..calib.cost import TIMED_AT, Costs, kinds, measured_costs
 from ..calib.int8 import Int8Calibration, Int8Result, calibrate_int8
 from ..calib.journal import Journal, digest_model
+from ..calib.listing import layer_table
 from ..calib.ranges import Progress
 from ..export.quantise import quantisable_nodes
 from ..files import cache_folder

@@ -12,6 +12,7 @@ from .. import data
 from ..errors import TrainingError
 from ..files import write_bytes
 from ..models import candidates
+from ..report.training import Summary, summary_page
 from ..train.checkpoint import check
 from ..train.depthwise import speed_up
 from ..train.devices import Devices, on_devices
@@ -19,7 +20,6 @@ from ..train.log import Log
 from ..train.loop import train
 from ..train.objectives import objective_of
 from ..train.recipe import DEFAULT, Recipe, read_recipe
-from ..train.summary import Summary, summary_page
 from ..train.validation import Pair, score
 from ..train.weights import load_teacher, start_from, store, untrained
 from ..validate.datasets import find_datasets

@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 import srdeploy
 
-HEAVY = ("torch", "onnx", "onnxruntime", "openvino", "tensorrt_rtx", "av", "numpy", "PIL", "rich")
+HEAVY = (
+    "torch", "onnx", "onnxruntime", "openvino", "tensorrt_rtx", "av", "numpy", "PIL", "rich",
+    "jinja2",
+)  # fmt: skip
 
 
 def test_one_copy_of_the_package(repository: Path) -> None:
@@ -43,12 +46,13 @@ def test_runtime_needs_no_torch(repository: Path) -> None:
         " 'srdeploy.runtime.cuda_launcher'}\n"
         "if not importlib.util.find_spec('tensorrt'):\n"
         "    missing.add('srdeploy.runtime.targets.tensorrt')\n"
-        "import srdeploy.runtime, srdeploy.calib, srdeploy.data\n"
-        "for package in (srdeploy.runtime, srdeploy.calib, srdeploy.data):\n"
+        "import srdeploy.runtime, srdeploy.calib, srdeploy.data, srdeploy.report\n"
+        "for package in (srdeploy.runtime, srdeploy.calib, srdeploy.data, srdeploy.report):\n"
         "    for module in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):\n"
         "        if module.name not in missing:\n"
         "            importlib.import_module(module.name)\n"
         "import srdeploy.commands.run, srdeploy.commands.build_engine, srdeploy.commands.validate\n"
+        "assert 'jinja2' not in sys.modules, 'only who writes a page loads it'\n"
         "print('fine')\n"
     )
     done = subprocess.run(

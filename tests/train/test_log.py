@@ -1,8 +1,7 @@
-"""The log, and the page that is drawn from it."""
+"""The log of a training."""
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import pytest
@@ -10,8 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from srdeploy.errors import OutputError, TrainingError
 from srdeploy.train.log import Log, Row
-from srdeploy.train.recipe import Recipe
-from srdeploy.train.summary import MOST_POINTS, Summary, summary_page
 
 
 def rows(count: int, every: int = 5) -> list[Row]:
@@ -61,26 +58,3 @@ def test_other_files_are_not_taken_for_a_log(tmp_path: Path) -> None:
     blocked.write_text("")
     with pytest.raises(OutputError, match="could not be written"):
         Log(blocked / "log.csv").add(rows(1)[0])
-
-
-@pytest.mark.parametrize("count", [0, 1, 2, 40, 5_000])
-def test_the_page_draws_loss_and_psnr(count: int) -> None:
-    psnr, bicubic = {"a&b": 27.0, "mean": 27.0}, {"a&b": 26.5, "mean": 26.5}
-    summary = Summary("vapsr-<tiny>", Recipe(), rows(count), psnr, bicubic)
-    page = summary_page(summary)
-    assert page.count("<svg") == (0 if count < 2 else 1 if count < 10 else 2)
-    assert page.count("<circle") <= 60
-    for line in page.split("<polyline")[1:]:
-        assert line.split('"')[3].count(",") <= max(MOST_POINTS, count // 5)
-    assert "a&amp;b" in page
-    assert "vapsr-&lt;tiny&gt;" in page
-    assert "nan" not in page.lower()
-
-
-def test_the_page_of_a_run_without_validation_or_time() -> None:
-    psnr = {"mean": math.nan}
-    at_once = [Row(1, 0.5, 1e-3, None, 9e9, 0.0)]
-    assert "patches a second" not in summary_page(Summary("v", Recipe(), at_once, psnr, psnr))
-    page = summary_page(Summary("vapsr", Recipe(), rows(3, every=99), psnr, psnr))
-    assert "not validated" in page
-    assert page.count("<svg") == 1

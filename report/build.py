@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..calib.outcome import Int8Report
 from ..files import write_bytes
 from ..spec import Budget, Manifest
-from ..validate.page import facts, listed, page, signed, verdict
 from ..validate.results import DatasetResult, Subject, worst_drift
-from ..validate.sections import drift_by_picture, execution, headline, identity
-from .calibration_section import calibration_section
-from .listing import layer_table, to_json
-from .outcome import Int8Report
-from .search_sections import search_sections
-
-__all__ = ["layer_table", "render_build_page", "to_json", "write_build_page"]
+from .calibration import calibration_section
+from .drift import engine_page
+from .int8 import search_sections
+from .page import render, signed
 
 
 def write_build_page(
@@ -29,7 +26,16 @@ def write_build_page(
     findings: Sequence[str] = (),
     budget: Budget | None = None,
 ) -> None:
-    """Write what :func:`render_build_page` gives whole or not at all.
+    """Write the page whole or not at all.
+
+    Args:
+        path: File to write; an older one is replaced.
+        manifest: Of the engine.
+        quality: Drift by picture of the proof set; empty where nothing could be executed.
+        int8: The search; None for an engine of another precision.
+        calibration: The calibration set as plain JSON.
+        findings: Sentences on what was seen while building.
+        budget: What the verdict holds the sets and pictures against.
 
     Raises:
         OutputError: The file cannot be written.
@@ -46,26 +52,14 @@ def render_build_page(
     findings: Sequence[str] = (),
     budget: Budget | None = None,
 ) -> str:
-    """One HTML file that needs nothing else; every value is escaped.
-
-    Args:
-        manifest: Of the engine.
-        quality: Drift by picture of the proof set; empty where nothing could be executed.
-        int8: The search; None for an engine of another precision.
-        calibration: The calibration set as plain JSON.
-        findings: Sentences on what was seen while building.
-        budget: What the verdict holds the sets and pictures against.
-    """
-    subject = _subject(manifest)
-    return page(
-        "srdeploy build",
-        f"{subject.variant} · {subject.precision} · {subject.target}",
-        _verdict(manifest, subject, quality, budget, int8)
-        + listed("Findings", findings)
-        + drift_by_picture(quality, budget)
-        + (search_sections(int8) if int8 else "")
-        + (calibration_section(calibration) if calibration else "")
-        + identity(subject, quality, manifest),
+    """The page as HTML; see :func:`write_build_page`."""
+    return render(
+        "build.html",
+        **engine_page("srdeploy build", _subject(manifest), quality, manifest, budget),
+        facts=[*_facts(manifest, quality, budget, int8)],
+        findings=findings,
+        search=search_sections(int8) if int8 else None,
+        calibration=calibration_section(calibration) if calibration else None,
     )
 
 
@@ -88,26 +82,20 @@ def _subject(manifest: Manifest) -> Subject:
     )
 
 
-def _verdict(
+def _facts(
     manifest: Manifest,
-    subject: Subject,
     quality: Sequence[DatasetResult],
     budget: Budget | None,
     int8: Int8Report | None,
-) -> str:
-    kind, said = headline(quality, budget)
+) -> Iterator[tuple[str, str]]:
+    """The few figures on top, each with what it is."""
     drift, milliseconds = worst_drift(quality), manifest.milliseconds
     height, width = manifest.build.shapes.optimum
-    figures = (
-        ("worst mean drift", "not measured" if math.isnan(drift) else f"{signed(drift)} dB"),
-        _budget(budget, int8),
-        ("of the MACs in int8", f"{manifest.int8_mac_share:.1%}"),
-        (
-            f"a frame of {width}×{height}",
-            "not measured" if milliseconds is None else f"{milliseconds:.1f} ms",
-        ),
-    )
-    return verdict(kind, said, execution(subject)) + facts(figures)
+    yield "worst mean drift", "not measured" if math.isnan(drift) else f"{signed(drift)} dB"
+    yield _budget(budget, int8)
+    yield "of the MACs in int8", f"{manifest.int8_mac_share:.1%}"
+    took = "not measured" if milliseconds is None else f"{milliseconds:.1f} ms"
+    yield f"a frame of {width}×{height}", took
 
 
 def _budget(budget: Budget | None, int8: Int8Report | None) -> tuple[str, str]:

@@ -1,26 +1,23 @@
-"""The page of a build, its JSON and its lines: complete, escaped, whole, whatever was found."""
+"""The page of a build: complete, escaped, whole, whatever was found."""
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from dataclasses import fields, replace
-from html.parser import HTMLParser
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from html_page import Page
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from srdeploy.calib.build_page import layer_table, render_build_page, to_json, write_build_page
 from srdeploy.calib.outcome import Int8Report, Layer, Trial
-from srdeploy.calib.repairs import EQUALISED
 from srdeploy.errors import OutputError
+from srdeploy.report.build import render_build_page, write_build_page
 from srdeploy.spec import Budget, BuildConfig, DriftRecord, Manifest, ModelSpec, Precision
 from srdeploy.validate.results import DatasetResult, PictureResult
 
-VOID = {"meta", "br", "wbr"}
 NASTY = "<script>alert('x')</script>&\"'"
 BUDGET = Budget(0.05, 0.2)
 MANIFEST = Manifest(
@@ -69,45 +66,6 @@ SOME = report(
     (trial("all int8", -0.3, 50.0), trial("2 in bf16", -0.04, 60.0), trial("bf16", 0.0, 90.0)),
     (layer(0, precision=Precision.BF16), layer(1), layer(2)),
 )
-
-
-class Page(HTMLParser):
-    """Checks that tags nest, and keeps what the tests ask for."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.stack: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.pieces: list[str] = []
-        self.feed(html)
-        self.close()
-        assert not self.stack
-
-    @property
-    def text(self) -> str:
-        return re.sub(r"\s+", " ", " ".join(self.pieces))
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.stack.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.stack.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if "style" in self.stack:
-            return
-        if self.tags[-1][0] == "wbr":  # the word goes on
-            self.pieces[-1] += data
-        else:
-            self.pieces.append(data)
-
-    def count(self, tag: str, kind: str | None = None) -> int:
-        return sum(t == tag and kind in (None, a.get("class")) for t, a in self.tags)
 
 
 def drawn_outside(page: Page) -> list[dict[str, str | None]]:
@@ -385,42 +343,3 @@ def test_the_file_is_written_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
     with pytest.raises(OutputError, match="could not be written"):
         write_build_page(tmp_path / "nowhere" / "build.html", MANIFEST, [], SOME)
-
-
-def test_json_is_strict_and_has_every_field() -> None:
-    int8 = replace(SOME, trials=(trial("untimed", -0.0, math.nan), trial("b", -0.1, math.inf)))
-    document = json.loads(json.dumps(to_json(int8), allow_nan=False))
-    assert set(document) == {field.name for field in fields(Int8Report)}
-    assert set(document["layers"][0]) == {field.name for field in fields(Layer)}
-    assert set(document["trials"][0]) == {field.name for field in fields(Trial)}
-    assert [each["cost"] for each in document["trials"]] == [None, None]
-    assert document["layers"][0]["precision"] == "bf16"
-    assert str(document["trials"][0]["drift"]) == "0.0"
-
-
-def test_the_lines_for_a_terminal() -> None:
-    name = "upsampler.block_of_a_very_long_name.residual.path.conv_spatial/Conv_123"
-    layers = (
-        layer(0, node=name, precision=Precision.BF16),
-        layer(1, repairs=(EQUALISED, "range × 0.70")),
-        *(layer(i) for i in range(2, 30)),
-    )
-    lines = layer_table(report((), layers), most=3)
-    assert [re.split(r" {2,}", line) for line in lines[:-1]] == [
-        ["layer", "before", "after", "in", "repairs"],
-        ["upsampler.block…atial/Conv_123", "-0.500", "-0.400", "bf16", "range × 0.70"],
-        ["body.1.conv/Conv_1", "-0.250", "-0.200", "int8", "equalised, range × 0.70"],
-        ["body.2.conv/Conv_2", "-0.167", "-0.133", "int8", "range × 0.70"],
-    ]
-    assert max(map(len, lines)) + len("  ") <= 80
-    assert lines[-1] == "and 27 more under 0.101 dB each"
-    assert len({re.search("bf16|int8", line).start() for line in lines[1:4]}) == 1
-
-
-def test_the_lines_tell_of_all_layers() -> None:
-    assert layer_table(report()) == []
-    assert len(layer_table(report((), (layer(0),)))) == 2
-    unknown = (layer(0), layer(1, drift=math.nan))
-    assert layer_table(report((), unknown), most=1)[-1] == "and 1 more"
-    gains = (layer(0), layer(1, drift=0.2))
-    assert layer_table(report((), gains), most=1)[-1] == "and 1 more under 0.001 dB each"
