@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +10,7 @@ import onnx
 from numpy.typing import NDArray
 
 from ..export.quantise import quantisable_nodes
-from ..validate.datasets import Picture
 from .observers import check_finite
-from .ranges import Progress, watch
 
 
 @dataclass(frozen=True)
@@ -37,6 +35,9 @@ def convolved_tensors(model: onnx.ModelProto) -> tuple[str, ...]:
 
 class ChannelWatcher:
     """Keeps the maxima and sums of the channels of each tensor.
+
+    The maxima do not depend on the order in which pictures are seen; the sums are float64, so
+    that the means hardly do.
 
     Args:
         tensors: Names of activations N×C×….
@@ -64,24 +65,3 @@ class ChannelWatcher:
             name: ChannelStatistics(self._maxima[name], self._sums[name] / self._sizes[name])
             for name in self.tensors
         }
-
-
-def channel_statistics(
-    model: onnx.ModelProto,
-    pictures: Iterable[Picture],
-    tensors: Sequence[str],
-    progress: Progress | None = None,
-    batch: int = 1,
-) -> dict[str, ChannelStatistics]:
-    """Run ``model`` on ``pictures`` and keep the maxima and means of the channels of ``tensors``.
-
-    The maxima depend neither on the order of the pictures nor on ``batch``; the sums are
-    float64, so that the means hardly depend on the order. Both are of :func:`~.ranges.watch`.
-
-    Raises:
-        DatasetError: There are no pictures, or a tensor is not finite on them.
-        ExportError: The graph has no such tensor.
-    """
-    watcher = ChannelWatcher(tensors)
-    watch(model, pictures, [watcher], "measuring channels", progress, batch)
-    return watcher.statistics()

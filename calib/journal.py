@@ -52,12 +52,8 @@ class Journal:
             entry = json.loads(line, parse_constant=_refuse)
             self._known[str(entry["key"])] = entry["value"]
 
-    def measured(self, compute: Callable[[], float], *parts: object) -> float:
-        """The number for ``parts``, computed and written down if it is not known."""
-        return float(self.kept(compute, *parts))
-
     def kept(self, compute: Callable[[], Any], *parts: object) -> Any:
-        """The same of a value of plain JSON."""
+        """The value for ``parts``, plain JSON, computed and written down if it is not known."""
         key = _key(parts)
         if key in self._known:
             self.recalled += 1

@@ -21,9 +21,6 @@ from ..errors import PluginError
 from ..files import cache_folder
 from .compiled import CompiledKernel, read_kernel, write_kernel
 
-CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")
-"""Compute capabilities of the GPUs that srdeploy is for."""
-
 TRITON_TYPES = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32"}
 
 FORMAT = 1

@@ -27,11 +27,6 @@ def register_schemas() -> None:
             defs.register_schema(schema)
 
 
-def node_names() -> tuple[str, ...]:
-    """The nodes of the domain, in alphabetical order."""
-    return tuple(sorted(_bodies()))
-
-
 def function(name: str, opset: int) -> FunctionProto:
     """The body of a node in a version of ONNX's operator set, 18 or newer."""
     signature, _, body = _bodies()[name].strip().partition(">")

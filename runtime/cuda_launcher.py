@@ -17,12 +17,9 @@ from .cuda import PrimaryContext
 
 
 class CudaLauncher:
-    """One GPU with its primary context; a :class:`~srdeploy.plugins.compiled.Launcher`.
+    """The first GPU with its primary context; a :class:`~srdeploy.plugins.compiled.Launcher`.
 
     Use it in a ``with`` statement, in one thread.
-
-    Args:
-        index: Of the GPU.
 
     Attributes:
         name: What the driver calls it.
@@ -32,8 +29,8 @@ class CudaLauncher:
         TargetUnavailable: There is no such GPU, or no driver.
     """
 
-    def __init__(self, index: int = 0) -> None:
-        self._primary = PrimaryContext(index)
+    def __init__(self) -> None:
+        self._primary = PrimaryContext(0)
         self.name, self.capability = self._primary.name, self._primary.capability
         self._stack = ExitStack()
 

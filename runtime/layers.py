@@ -29,7 +29,6 @@ INSPECTED = "[LAYERS] "
 # TensorRT's names of types, in all its spellings, to ours; the narrowest first.
 _TYPES = {
     "int8": "int8",
-    "fp8": "fp8",
     "half": "fp16",
     "fp16": "fp16",
     "bfloat16": "bf16",
@@ -37,7 +36,7 @@ _TYPES = {
     "float": "fp32",
     "fp32": "fp32",
 }
-_WIDTH = {"int8": 0, "fp8": 0, "fp16": 1, "bf16": 1, "fp32": 2}
+_WIDTH = {"int8": 0, "fp16": 1, "bf16": 1, "fp32": 2}
 _ONNX_TYPES = {
     onnx.TensorProto.FLOAT: "fp32",
     onnx.TensorProto.FLOAT16: "fp16",

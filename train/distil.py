@@ -137,7 +137,6 @@ def fine_tune(
     checkpoint: Path,
     validation: list[Pair],
     report: Callable[[str], None],
-    truth: float = TRUTH,
 ) -> Tuned:
     """Train ``student`` towards ``teacher``; goes on from ``checkpoint`` if it exists.
 
@@ -151,14 +150,13 @@ def fine_tune(
         checkpoint: File to write, replaced atomically.
         validation: Name, LR and HR of each validation picture, H×W×3 uint8.
         report: Takes a line of progress.
-        truth: Share of the loss that is taken against HR instead of the teacher, 0 to 1.
 
     Raises:
         TrainingError: The loss is no longer finite; the last checkpoint is kept.
     """
     student.requires_grad_(True)
     truth_part = AgainstTruth(_squared_error)
-    objective = Distillation(teacher, 1 - truth, truth_part, _squared_error)
+    objective = Distillation(teacher, 1 - TRUTH, truth_part, _squared_error)
     start = [evaluate(network, validation, sampler.scale)["mean"] for network in (teacher, student)]
     report("PSNR in float {:.3f} dB, in int8 at the start {:.3f} dB".format(*start))
     learned = RateShare(grid_parameters(student), _GRID_SHARE)

@@ -56,11 +56,9 @@ class Canvas:
         else:
             self._draw.polygon(drawn, paint)
 
-    def ellipse(
-        self, centre: Point, rx: float, ry: float, paint: Paint, soft: float = 0, turn: float = 0
-    ) -> None:
-        """Fill an ellipse of two radii, turned clockwise by ``turn`` degrees."""
-        self.polygon(oval(centre, rx, ry, turn), paint, soft)
+    def ellipse(self, centre: Point, rx: float, ry: float, paint: Paint, soft: float = 0) -> None:
+        """Fill an ellipse of two radii."""
+        self.polygon(oval(centre, rx, ry), paint, soft)
 
     def disc(self, centre: Point, radius: float, paint: Paint, soft: float = 0) -> None:
         """Fill a circle."""
@@ -182,11 +180,11 @@ def oval(centre: Point, rx: float, ry: float, turn: float = 0) -> list[Point]:
     return list(zip(centre[0] + x * c - y * s, centre[1] + x * s + y * c, strict=True))
 
 
-def spline(points: Points, closed: bool = False, steps: int = 10) -> list[Point]:
+def spline(points: Points, closed: bool = False) -> list[Point]:
     """A smooth line through points. Source: Catmull and Rom, 1974."""
     p = np.asarray(points, float)
     p = np.concatenate([p[-1:], p, p[:2]] if closed else [p[:1], p, p[-1:]])
-    t = np.linspace(0, 1, steps, endpoint=False)[:, None]
+    t = np.linspace(0, 1, 10, endpoint=False)[:, None]
     pieces = [
         b
         + t * ((c - a) / 2 + t * (a - 2.5 * b + 2 * c - d / 2 + t * (1.5 * (b - c) + (d - a) / 2)))
@@ -196,13 +194,13 @@ def spline(points: Points, closed: bool = False, steps: int = 10) -> list[Point]
     return [(float(x), float(y)) for x, y in ended]
 
 
-def ridge(seed: int, width: float, level: float, height: float, rough: float = 0.5) -> list[Point]:
+def ridge(seed: int, width: float, level: float, height: float) -> list[Point]:
     """The outline of hills from x = 0 to ``width``, by displacing midpoints."""
     rng = np.random.default_rng(seed)
     line = rng.uniform(-1, 1, 4)
     for octave in range(1, 6):
         finer = np.interp(np.arange(2 * len(line) - 1) / 2, np.arange(len(line)), line)
-        line = finer + rng.normal(0, 0.5 * rough**octave, len(finer))
+        line = finer + rng.normal(0, 0.5 * 0.5**octave, len(finer))
     x = np.linspace(0, width, len(line))
     return [(float(a), float(level - height * b)) for a, b in zip(x, line, strict=True)]
 

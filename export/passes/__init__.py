@@ -32,10 +32,9 @@ class PassReport:
 
 @dataclass(frozen=True)
 class GraphPass:
-    """A rewrite: its id, one line on what it is good for, and the function."""
+    """A rewrite: its id and the function."""
 
     name: str
-    purpose: str
     run: Callable[[onnx.ModelProto], PassReport]
 
 

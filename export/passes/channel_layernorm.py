@@ -136,8 +136,4 @@ def _drop_unused(graph: onnx.GraphProto) -> None:
     graph.initializer.extend(kept)
 
 
-PASS = GraphPass(
-    name="channel-layernorm",
-    purpose="channel LayerNorm without transposes",
-    run=run,
-)
+PASS = GraphPass("channel-layernorm", run)

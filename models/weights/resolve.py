@@ -12,7 +12,7 @@ from torch import nn
 from ...data import bundled_psnr, bundled_weights
 from ...errors import CheckpointError, WeightsMissing
 from ...spec import ModelSpec
-from .. import Architecture, Variant, candidates
+from .. import Variant, candidates
 from .checkpoint import describe, load_network
 from .fetch import cached
 
@@ -24,7 +24,6 @@ JUDGE = "Set5"
 class Found:
     """Weights of a variant that are on this machine."""
 
-    family: Architecture
     variant: Variant
     path: Path
     label: str
@@ -42,11 +41,11 @@ def find(model: str, scale: int) -> Found:
     """
     fitting = candidates(model, scale)
     bundled = []
-    for family, variant in fitting:
+    for _, variant in fitting:
         if variant.published and (path := cached(variant.published)):
-            return Found(family, variant, path, f"official {variant.published.file_name}")
+            return Found(variant, path, f"official {variant.published.file_name}")
         if bundle := bundled_weights(variant.name):
-            bundled.append(Found(family, variant, bundle, f"bundled {variant.name}"))
+            bundled.append(Found(variant, bundle, f"bundled {variant.name}"))
     if bundled:
         return max(bundled, key=lambda found: bundled_psnr(found.variant.name).get(JUDGE, 0.0))
     ways = [variant.way_to_weights for _, variant in fitting]
@@ -67,10 +66,10 @@ def load(model: str, scale: int) -> tuple[nn.Module, ModelSpec]:
     return network, spec
 
 
-def random_network(model: str, scale: int, seed: int = 0) -> tuple[nn.Module, ModelSpec]:
+def random_network(model: str, scale: int) -> tuple[nn.Module, ModelSpec]:
     """An untrained network of the best variant of ``model``, for benchmarks; its spec says so."""
     family, variant = candidates(model, scale)[0]
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     network = family.build(variant.config).eval().requires_grad_(False)
     spec = describe(family, variant.config, network, "random")
     return network, dataclasses.replace(spec, random_weights=True)

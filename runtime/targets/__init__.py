@@ -121,9 +121,9 @@ class Target(ABC):
             return f"was built for {self.name} {build.target_version}, here is {self.version()}"
         return None
 
-    def why_not_here(self, build: BuildConfig, device: int = 0) -> str | None:
+    def why_not_here(self, build: BuildConfig) -> str | None:
         """What keeps an engine of that build from running on this machine, or None."""
-        return self.runs_here() or self.mismatch(build, device)
+        return self.runs_here() or self.mismatch(build)
 
     @abstractmethod
     def build(self, graph: bytes, config: BuildConfig) -> BuiltEngine:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from srdeploy.calib import parts
 from srdeploy.calib.calibration_set import make_calibration_set
-from srdeploy.calib.channels import channel_statistics, convolved_tensors
+from srdeploy.calib.channels import ChannelWatcher, convolved_tensors
 from srdeploy.calib.observers import MinMaxObserver, PercentileObserver
 from srdeploy.calib.pictures import as_input
-from srdeploy.calib.ranges import collect_ranges
+from srdeploy.calib.ranges import collect_ranges, watch
 from srdeploy.errors import ExportError
 from srdeploy.export.macs import shapes_at
 from srdeploy.export.passes import run_passes
@@ -74,15 +74,19 @@ def test_ranges_depend_on_neither_batch_nor_order(exported, calibration) -> None
 
 def test_channels_depend_on_neither_batch_nor_order(exported, calibration) -> None:
     names = convolved_tensors(exported)
-    once = channel_statistics(exported, calibration.pictures, names)
-    again = channel_statistics(exported, calibration.pictures[::-1], names, batch=4)
+    first, second = ChannelWatcher(names), ChannelWatcher(names)
+    watch(exported, calibration.pictures, [first], "channels")
+    watch(exported, calibration.pictures[::-1], [second], "channels", batch=4)
+    once, again = first.statistics(), second.statistics()
     for name in names:
         assert np.array_equal(once[name].maxima, again[name].maxima)
         assert np.allclose(once[name].means, again[name].means, rtol=1e-12)
 
 
 def test_means_count_every_pixel_once(exported, calibration) -> None:
-    found = channel_statistics(exported, calibration.pictures, ["lr"])["lr"]
+    watcher = ChannelWatcher(["lr"])
+    watch(exported, calibration.pictures, [watcher], "channels")
+    found = watcher.statistics()["lr"]
     pixels = np.concatenate([p.reshape(-1, 3) for p in calibration.pictures]) / 255
     assert np.allclose(found.means, pixels.mean(axis=0), atol=1e-6)
 

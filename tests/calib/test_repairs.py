@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from srdeploy.calib.calibration_set import make_calibration_set
-from srdeploy.calib.channels import channel_statistics, convolved_tensors
+from srdeploy.calib.channels import ChannelStatistics, ChannelWatcher, convolved_tensors
 from srdeploy.calib.equalise import equalise
 from srdeploy.calib.observers import MinMaxObserver
-from srdeploy.calib.ranges import collect_ranges
+from srdeploy.calib.ranges import collect_ranges, watch
 from srdeploy.errors import DatasetError
 from srdeploy.export.passes import run_passes
 from srdeploy.export.quantise import activations, quantisable_nodes, quantise
@@ -34,22 +34,28 @@ def copied(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
+def channels(model: onnx.ModelProto, crops, tensors=None) -> dict[str, ChannelStatistics]:
+    watcher = ChannelWatcher(tensors or convolved_tensors(model))
+    watch(model, crops, [watcher], "channels")
+    return watcher.statistics()
+
+
 def maxima(model: onnx.ModelProto, crops) -> dict[str, np.ndarray]:
-    found = channel_statistics(model, crops, convolved_tensors(model))
+    found = channels(model, crops)
     return {name: statistics.maxima for name, statistics in found.items()}
 
 
 def test_statistics_are_those_of_the_channels(exported, photographs) -> None:
     crops = make_calibration_set(photographs, (24, 40), 3).crops
-    found = channel_statistics(exported, crops, ["lr"])["lr"]
+    found = channels(exported, crops, ["lr"])["lr"]
     pixels = crops.astype(np.float64) / 255
     assert np.allclose(found.maxima, pixels.max(axis=(0, 1, 2)), atol=1e-6)
     assert np.allclose(found.means, pixels.mean(axis=(0, 1, 2)), atol=1e-6)
-    turned = channel_statistics(exported, crops[::-1], ["lr"])["lr"]
+    turned = channels(exported, crops[::-1], ["lr"])["lr"]
     assert np.array_equal(turned.maxima, found.maxima)
     assert np.allclose(turned.means, found.means, rtol=1e-12)
     with pytest.raises(DatasetError, match="empty"):
-        channel_statistics(exported, crops[:0], ["lr"])
+        channels(exported, crops[:0], ["lr"])
 
 
 @settings(max_examples=8)
@@ -176,7 +182,7 @@ def test_the_bias_takes_back_what_rounding_shifts(groups: int, photographs) -> N
     model.ir_version = 10
     crops = make_calibration_set(photographs, (24, 40), 6).crops
     ranges = collect_ranges(model, crops, activations(model), MinMaxObserver).bounds
-    found = channel_statistics(model, crops, convolved_tensors(model))
+    found = channels(model, crops)
     means = {name: statistics.means for name, statistics in found.items()}
     frames = crops.transpose(0, 3, 1, 2).astype(np.float32) / 255
     exact = graph_runner(model)({"lr": frames})["sr"]

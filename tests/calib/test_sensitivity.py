@@ -9,12 +9,12 @@ import onnx
 import pytest
 from srdeploy.calib import sensitivity, suffix
 from srdeploy.calib.calibration_set import make_calibration_set
-from srdeploy.calib.channels import channel_statistics, convolved_tensors
+from srdeploy.calib.channels import ChannelWatcher, convolved_tensors
 from srdeploy.calib.equalise import equalise, own_input
 from srdeploy.calib.journal import Journal
 from srdeploy.calib.observers import MinMaxObserver
 from srdeploy.calib.quantiser import Quantiser
-from srdeploy.calib.ranges import collect_ranges
+from srdeploy.calib.ranges import collect_ranges, watch
 from srdeploy.calib.sensitivity import rank_nodes
 from srdeploy.calib.suffix import Prefix
 from srdeploy.calib.tuning import Tuning, TuningPair, tuning_pairs
@@ -156,8 +156,9 @@ def test_a_suffix_is_the_rest_of_the_graph(exported, tuning) -> None:
 
 def test_a_factor_of_its_own_is_measured_from_the_plain_graph(exported, pictures, tuning) -> None:
     """Its Mul is not in the graph whose activations are kept."""
-    seen = channel_statistics(exported, pictures, convolved_tensors(exported))
-    maxima = {name: found.maxima for name, found in seen.items()}
+    watcher = ChannelWatcher(convolved_tensors(exported))
+    watch(exported, pictures, [watcher], "channels")
+    maxima = {name: found.maxima for name, found in watcher.statistics().items()}
     own = "body.0.atten_branch.pointwise"
     plain, even = onnx.ModelProto(), onnx.ModelProto()
     for model in (plain, even):

@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 from srdeploy import data
 from srdeploy.calib.calibration_set import make_calibration_set
-from srdeploy.calib.channels import channel_statistics, convolved_tensors
+from srdeploy.calib.channels import ChannelWatcher, convolved_tensors
 from srdeploy.calib.equalise import equalise
 from srdeploy.calib.observers import MinMaxObserver
 from srdeploy.calib.pictures import NamedPicture, as_input
-from srdeploy.calib.ranges import collect_ranges
+from srdeploy.calib.ranges import collect_ranges, watch
 from srdeploy.commands import finetune as command
 from srdeploy.commands.finetune import finetune
 from srdeploy.errors import DatasetError, TrainingError
@@ -109,10 +109,11 @@ def photographs() -> list[NamedPicture]:
 def calibrated(model: onnx.ModelProto, photographs: list[NamedPicture]):
     """The equalised graph and its ranges."""
     crops = make_calibration_set(photographs, (24, 40), 4, 0).crops
-    seen = channel_statistics(model, crops, convolved_tensors(model))
+    watcher = ChannelWatcher(convolved_tensors(model))
+    watch(model, crops, [watcher], "channels")
     prepared = onnx.ModelProto()
     prepared.CopyFrom(model)
-    equalise(prepared, {name: found.maxima for name, found in seen.items()})
+    equalise(prepared, {name: found.maxima for name, found in watcher.statistics().items()})
     ranges = collect_ranges(prepared, crops, activations(prepared), MinMaxObserver).bounds
     return prepared, ranges
 
