@@ -36,4 +36,5 @@ def test_an_interruption_says_what_is_kept_in_another_process_too() -> None:
 def test_exit_codes() -> None:
     codes = {kind.__name__: kind.exit_code for kind in KINDS}
     assert codes.pop("DriftExceeded") == 3
+    assert codes.pop("OptionError") == 2
     assert set(codes.values()) == {1}

@@ -12,6 +12,7 @@ BASE: Mapping[str, str] = {
     "numpy": "numpy",
     "click": "click",
     "filelock": "filelock",
+    "jinja2": "jinja2",
     "onnx": "onnx",
     "onnxruntime": ONNXRUNTIME,
     "av": "av",

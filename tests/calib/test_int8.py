@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from srdeploy.calib import channels, ranges, rounding, sensitivity
+from srdeploy.calib import ranges, rounding, sensitivity
 from srdeploy.calib.calibration_set import make_calibration_set
 from srdeploy.calib.channels import convolved_tensors
 from srdeploy.calib.cost import Costs
@@ -95,7 +95,7 @@ def test_a_second_calibration_runs_no_graph(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("the graph ran again")
 
-    for module in (ranges, channels, rounding):
+    for module in (ranges, rounding):
         monkeypatch.setattr(module, "watch", never)
     monkeypatch.setattr(Tuning, "psnr", never)
     monkeypatch.setattr(sensitivity, "graph_runner", never)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from srdeploy.calib import channels, ranges, rounding, sensitivity
+from srdeploy.calib import ranges, rounding, sensitivity
 from srdeploy.calib.tuning import Tuning
 from srdeploy.commands import int8_search
 from srdeploy.commands.build_engine import (
@@ -109,7 +109,7 @@ def test_a_second_build_measures_nothing_again(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("measured again")
 
-    for module in (ranges, channels, rounding):
+    for module in (ranges, rounding):
         monkeypatch.setattr(module, "watch", never)
     for module, name in (
         (Tuning, "psnr"),

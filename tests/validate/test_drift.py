@@ -519,7 +519,7 @@ def test_only_the_torch_session_imports_torch(repository: Path) -> None:
         for path in sorted((repository / "validate").glob("*.py"))
         if path.stem not in ("__init__", "torch_session")
     ]
-    assert {"datasets", "drift", "report"} <= set(names)
+    assert {"datasets", "drift", "reference"} <= set(names)
     imports = "; ".join(f"import srdeploy.validate.{name}" for name in names)
     subprocess.run(
         [sys.executable, "-c", f"import sys; {imports}; assert 'torch' not in sys.modules"],
