@@ -23,8 +23,10 @@ GPU_OUT ?= gpu-out
 demo: $(VENV)/.ready
 	$(BIN)/python examples/main_job.py demo-out
 
+# Signals to itself are sent in a process of their own: after other tests one ended the worker.
 test: lint
-	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --ignore=tests/test_interruption.py
+	$(BIN)/python -m pytest tests/test_interruption.py
 
 docs: $(VENV)/.ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
